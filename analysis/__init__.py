@@ -1,0 +1,1 @@
+"""Reads experiments and draws them. Importing it loads neither torch nor ray."""

@@ -1,0 +1,1 @@
+"""Many trials: spaces, algorithms, preflight, the experiment and its ledger."""

@@ -1,0 +1,141 @@
+"""The config of one trial: typed, validated, frozen; a plain dict across process boundaries."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from trainable.errors import ConfigError, nearest
+
+MAX_LOGIT_SCALE = math.log(100.0)
+"""Clamp of the logit scale in log space (CLIP, arXiv 2103.00020, section 2.5)."""
+
+WEIGHT_INITS = ("pretrained", "trunc_normal", "xavier", "kaiming", "orthogonal")
+LOSSES = ("multipositive", "clip", "sigmoid")
+LANGUAGES = ("en", "ko", "both")
+PRECISIONS = ("auto", "float32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """One draw from a search space, with every field that training depends on.
+
+    Raises `ConfigError` on construction when a value is out of its domain.
+    """
+
+    learning_rate: float = 2e-3
+    """Peak of the schedule, reached after the warm-up."""
+    logit_scale: float = math.log(1 / 0.07)
+    """Start of the logit scale, in log space; at most ln 100."""
+    embedding_dim: int = 64
+    """Width D of the shared embedding."""
+    weight_init: str = "kaiming"
+    """How towers and heads start: one of `WEIGHT_INITS`."""
+
+    image_tower: str = "resnet-tiny"
+    """A built-in name, a local folder or a hub id."""
+    text_tower: str = "bert-tiny"
+    """A built-in name, a local folder or a hub id."""
+    head_depth: int = 1
+    """Layers of each projection head, 1 to 3."""
+    loss: str = "multipositive"
+    """One of `LOSSES`."""
+    learn_logit_scale: bool = True
+    """Whether the logit scale is trained or stays at its start."""
+    language: str = "en"
+    """Language of the prompts: one of `LANGUAGES`."""
+
+    batch_size: int = 64
+    """Images per optimiser step."""
+    max_epochs: int = 8
+    """Length of the schedule; a scheduler may end the trial before."""
+    epoch_samples: int = 0
+    """Images per epoch; 0 means as many as the training split has."""
+    warmup_fraction: float = 0.1
+    """Share of all steps over which the learning rate rises linearly."""
+    weight_decay: float = 0.05
+    """AdamW's decay; biases, norms and the logit scale have none."""
+    gradient_clip: float = 1.0
+    """Largest global gradient norm; 0 switches clipping off."""
+    augmentation: float = 0.5
+    """Strength of the image augmentation, 0 (none) to 1."""
+    precision: str = "auto"
+    """`auto` is bf16 autocast where the device has it, float32 elsewhere."""
+    seed: int = 0
+    """Seeds weights, batches, templates and augmentation."""
+
+    def __post_init__(self) -> None:
+        """Check every field against its domain."""
+        for field in dataclasses.fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
+        _require(self.learning_rate > 0, "learning_rate > 0", self.learning_rate)
+        _require(0 <= self.logit_scale <= MAX_LOGIT_SCALE, "0 <= logit_scale <= ln 100 = 4.605", self.logit_scale)
+        _require(self.embedding_dim >= 1, "embedding_dim >= 1", self.embedding_dim)
+        _require(1 <= self.head_depth <= 3, "1 <= head_depth <= 3", self.head_depth)
+        _require(self.batch_size >= 2, "batch_size >= 2", self.batch_size)
+        _require(self.max_epochs >= 1, "max_epochs >= 1", self.max_epochs)
+        _require(self.epoch_samples >= 0, "epoch_samples >= 0", self.epoch_samples)
+        _require(0 <= self.warmup_fraction < 1, "0 <= warmup_fraction < 1", self.warmup_fraction)
+        _require(self.weight_decay >= 0, "weight_decay >= 0", self.weight_decay)
+        _require(self.gradient_clip >= 0, "gradient_clip >= 0", self.gradient_clip)
+        _require(0 <= self.augmentation <= 1, "0 <= augmentation <= 1", self.augmentation)
+        _require_one_of("weight_init", self.weight_init, WEIGHT_INITS)
+        _require_one_of("loss", self.loss, LOSSES)
+        _require_one_of("language", self.language, LANGUAGES)
+        _require_one_of("precision", self.precision, PRECISIONS)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from a plain dict; raises `ConfigError` naming the nearest known field for an unknown one."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"no hyperparameter is called {name!r}.{nearest(name, known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plain dict that `from_dict` takes back."""
+        return dataclasses.asdict(self)
+
+
+def load_config(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
+    """Read a trial's config from JSON.
+
+    The file is a plain config, or a `best.json` that holds it under `config`. Returns the config and the whole
+    document, so that a caller finds `dataset` beside it. Raises `ConfigError`.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the config file must be readable, but {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} must hold JSON, but: {error}.") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+    return TrialConfig.from_dict(document.get("config", document)), document
+
+
+def _check_type(name: str, expected: Any, value: Any) -> None:
+    """Reject a value of another type than the field's; an int passes as a float, a bool never as a number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is float:
+        valid = number and math.isfinite(value)
+    elif expected is int:
+        valid = number and isinstance(value, int)
+    else:
+        valid = isinstance(value, expected)
+    if not valid:
+        raise ConfigError(f"{name} must be a finite {expected.__name__}, but got {value!r}.")
+
+
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise ConfigError(f"{rule} must hold, but got {value!r}.")
+
+
+def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, but got {value!r}.{nearest(value, known)}")

@@ -1,0 +1,1 @@
+"""Data sets: readers, the prepared store, sampling, augmentation and label words."""

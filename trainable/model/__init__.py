@@ -1,0 +1,1 @@
+"""The dual encoder in pure torch: towers, heads, weight initialisation and losses."""
