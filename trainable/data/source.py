@@ -1,0 +1,98 @@
+"""What a reader of a data set hands over: records to decode, with the classes they are labelled by.
+
+A reader is a function `(data_path, options) -> Source`. It opens nothing that a record does not need: the records are
+an iterable, read once, and their images are decoded elsewhere, in parallel (`trainable.data.decoding`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainable.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One labelled image, not yet decoded."""
+
+    split: str
+    """One of `trainable.data.store.SPLITS`."""
+    label: int
+    """Index into the source's `classes`."""
+    image: bytes | str | Path | np.ndarray
+    """An encoded image, gray pixels as text ("70 80 82 …", a square), a file, or uint8 (H, W) or (H, W, 3)."""
+    origin: str
+    """File and row, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenRecord:
+    """A row or file that holds no usable image; it is counted and skipped, up to a limit."""
+
+    origin: str
+    """File and row."""
+    reason: str
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set as its reader found it."""
+
+    dataset: str
+    """Name in `trainable.data.preparation.DATASETS`."""
+    classes: tuple[str, ...]
+    """Canonical names; the index is the label."""
+    unseen_classes: tuple[str, ...]
+    """Those of `classes` that have no training image."""
+    image_size: int
+    """Side of the stored square images, in pixels; records of another size are cropped and resized to it."""
+    channels: int
+    """1 (gray) or 3 (RGB) in the store; records of another kind are converted."""
+    records: Iterable[Record | BrokenRecord]
+    """Read once; within a split, their order is the store's."""
+    source: dict[str, Any]
+    """Where it came from (path, edition, seed), for the manifest; JSON values only."""
+    total: int = 0
+    """How many records there are, for the progress bar; 0 where that is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How a data set becomes a store.
+
+    Raises `DataError` on construction when a value is out of its domain.
+    """
+
+    image_size: int = 48
+    """Side of the stored images, in pixels."""
+    channels: int = 1
+    """1 stores gray images, 3 RGB."""
+    seed: int = 0
+    """Seeds the synthetic faces, and the splits that a data set does not bring along."""
+    keep_duplicates: bool = False
+    """Keep training images that are pixel-identical to an evaluation image, or of one flat colour."""
+    max_broken: int = 10
+    """How many unreadable rows or files are skipped before preparing fails."""
+    synthetic_sizes: tuple[int, int, int] = (4200, 1100, 2200)
+    """Images that `synthetic` draws for training, validation and test."""
+
+    def __post_init__(self) -> None:
+        """Check every field against its domain."""
+        _require(self.image_size >= 8, "image_size >= 8", self.image_size)
+        _require(self.channels in (1, 3), "channels must be 1 or 3", self.channels)
+        _require(self.seed >= 0, "seed >= 0", self.seed)
+        _require(self.max_broken >= 0, "max_broken >= 0", self.max_broken)
+        _require(
+            len(self.synthetic_sizes) == 3 and min(self.synthetic_sizes) >= 1,
+            "synthetic_sizes must be three numbers of at least 1 (train, validation, test)",
+            self.synthetic_sizes,
+        )
+
+
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise DataError(f"{rule} must hold, but got {value!r}.")
