@@ -1,0 +1,313 @@
+"""The ledger: every event of an experiment, one JSON object a line, only ever appended.
+
+    search_started | search_ended     the experiment: trial_id is null
+    created -> started -> report* -> ended     a trial; started comes again when a trial is started again
+
+Every line has `event`, `trial_id` and `time` (Unix seconds). A number that is not finite is written as null. This
+module loads neither torch nor ray: it is all that the analysis reads of a search.
+"""
+
+import errno
+import fcntl
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from trainable.errors import ExperimentError
+
+LEDGER_NAME = "ledger.jsonl"
+TORN_NAME = "ledger.torn"
+STATES = ("PENDING", "RUNNING", "FINISHED", "STOPPED", "FAILED")
+ENDED_STATES = ("FINISHED", "STOPPED", "FAILED")
+SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET")
+
+Report = dict[str, Any]
+"""One epoch of one trial: `epoch`, its metrics, and `time`, when it was written (Unix seconds)."""
+
+
+@dataclass(kw_only=True)
+class TrialRecord:
+    """One trial as the ledger tells it."""
+
+    trial_id: str
+    number: int
+    """Counts trials in the order in which they were created, from 0."""
+    config: dict[str, Any]
+    """Every hyperparameter, drawn and fixed."""
+    state: str = "PENDING"
+    """One of `STATES`."""
+    attempts: int = 0
+    """How often the trial was started."""
+    reports: list[Report] = field(default_factory=list)
+    """In order of epoch, each epoch once."""
+    failure: dict[str, Any] | None = None
+    """`kind`, `message`, `where` and `traceback_file` of a FAILED trial."""
+    created_time: float
+    started_time: float | None = None
+    """Of the first attempt."""
+    ended_time: float | None = None
+    node: str | None = None
+    """Host of the latest attempt."""
+    pid: int | None = None
+    """Process of the latest attempt."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further report can come."""
+        return self.state in ENDED_STATES
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch reported, 0 before the first report."""
+        return int(self.reports[-1]["epoch"]) if self.reports else 0
+
+
+class LedgerWriter:
+    """Appends events to a ledger; one write and flush a line, an fsync where a trial or the search ends.
+
+    Opening takes a lock, so that no second search writes to the same ledger, and mends a last line that was torn when
+    the writer before died: a line that lacks only its newline gets it, and anything else after the last newline is
+    moved to `ledger.torn` beside the ledger, so nothing is thrown away. Raises `ExperimentError` when the ledger is
+    locked; a file system that has no locks is used without. `clock` gives the time of each event in Unix seconds.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        try:
+            _lock(self._file, path)
+            _mend_last_line(self._file, path)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def search_started(self) -> None:
+        """The search begins, or goes on after it was interrupted."""
+        self._append("search_started", None)
+
+    def search_ended(self, state: str) -> None:
+        """The search is over; `state` is one of `SEARCH_STATES`."""
+        _check_state(state, SEARCH_STATES)
+        self._append("search_ended", None, state=state)
+        os.fsync(self._file.fileno())
+
+    def created(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
+        """The searcher drew a trial."""
+        self._append("created", trial_id, number=number, config=dict(config))
+
+    def started(self, trial_id: str, *, attempt: int, node: str, pid: int) -> None:
+        """The trial got a slot; `attempt` counts from 1."""
+        self._append("started", trial_id, attempt=attempt, node=node, pid=pid)
+
+    def report(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
+        """An epoch is over; `metrics` holds `epoch` and numbers."""
+        self._append("report", trial_id, **metrics)
+
+    def ended(self, trial_id: str, state: str, failure: Mapping[str, Any] | None = None) -> None:
+        """No further report will come; `state` is one of `ENDED_STATES`."""
+        _check_state(state, ENDED_STATES)
+        self._append("ended", trial_id, state=state, failure=dict(failure) if failure else None)
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, event: str, trial_id: str | None, /, **values: Any) -> None:
+        line = {**values, "event": event, "trial_id": trial_id, "time": self._clock()}
+        self._file.write(json.dumps(plain(line), ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+
+
+def plain(value: Any) -> Any:
+    """A copy that strict JSON can hold: numpy scalars become Python's, tuples lists, paths text, nan and inf None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_ledger(path: Path) -> list[dict[str, Any]]:
+    """Every event of a ledger file, oldest first.
+
+    A torn last line is what a running or killed writer leaves, and is passed over. Raises `ExperimentError` when the
+    file cannot be read or a line before the last is broken.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ExperimentError(
+            f"an experiment folder must hold a readable {LEDGER_NAME}, but {path}: {error.strerror}. "
+            "Give the folder of one search, such as results/demo."
+        ) from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    events = []
+    for number, line in enumerate(lines, start=1):
+        event = _parse(line)
+        if event is not None:
+            events.append(event)
+        elif number < len(lines):
+            raise ExperimentError(
+                f"every line of {path} must be a JSON object with an event, but line {number} is not. "
+                "Restore the file, or remove that line to go on without it."
+            )
+    return events
+
+
+def read_trials(experiment: Path) -> list[TrialRecord]:
+    """The trials of an experiment folder in order of number; raises `ExperimentError` as `read_ledger` does."""
+    return fold_trials(read_ledger(experiment / LEDGER_NAME))
+
+
+def fold_trials(events: Iterable[Mapping[str, Any]]) -> list[TrialRecord]:
+    """Fold events into trials, in order of number; events of other kinds are passed over.
+
+    A trial that went on from an older checkpoint reports some epochs again: such a report replaces those of its own
+    and of later epochs. Raises `ExperimentError` for an event of a trial that was never created.
+    """
+    trials: dict[str, TrialRecord] = {}
+    for event in events:
+        kind, trial_id = event["event"], str(event.get("trial_id"))
+        if kind == "created":
+            trials[trial_id] = TrialRecord(
+                trial_id=trial_id, number=event["number"], config=event["config"], created_time=event["time"]
+            )
+        elif kind in _FOLDS:
+            if trial_id not in trials:
+                raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
+            _FOLDS[kind](trials[trial_id], event)
+    return sorted(trials.values(), key=lambda trial: trial.number)
+
+
+def search_state(events: Iterable[Mapping[str, Any]]) -> str:
+    """`PENDING` before the first `search_started`, `RUNNING` after it, then one of `SEARCH_STATES`.
+
+    A search whose driver was killed reads as RUNNING: its ledger was never closed.
+    """
+    state = "PENDING"
+    for event in events:
+        if event["event"] == "search_started":
+            state = "RUNNING"
+        elif event["event"] == "search_ended":
+            state = event["state"]
+    return state
+
+
+def best_report(trials: Iterable[TrialRecord], metric: str, mode: str) -> tuple[TrialRecord, Report] | None:
+    """The report with the best finite `metric` of all trials that are not FAILED; None where there is none.
+
+    `mode` is `max` or `min`. Ties go to fewer epochs, then to the lower trial number.
+    """
+    sign = {"max": -1.0, "min": 1.0}[mode]
+    candidates = [
+        (trial, report)
+        for trial in trials
+        if trial.state != "FAILED"
+        for report in trial.reports
+        if is_finite(report.get(metric))
+    ]
+    return min(candidates, key=lambda pair: (sign * pair[1][metric], pair[1]["epoch"], pair[0].number), default=None)
+
+
+def is_finite(value: object) -> bool:
+    """Whether a metric is a finite number; None, the ledger's word for nan and inf, is not."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.state = "RUNNING"
+    trial.attempts = event["attempt"]
+    trial.node, trial.pid = event.get("node"), event.get("pid")
+    if trial.started_time is None:
+        trial.started_time = event["time"]
+
+
+def _fold_report(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    report = {key: value for key, value in event.items() if key not in ("event", "trial_id")}
+    while trial.reports and trial.reports[-1]["epoch"] >= report["epoch"]:
+        trial.reports.pop()
+    trial.reports.append(report)
+
+
+def _fold_ended(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.state, trial.failure, trial.ended_time = event["state"], event.get("failure"), event["time"]
+
+
+_FOLDS: dict[str, Callable[[TrialRecord, Mapping[str, Any]], None]] = {
+    "started": _fold_started,
+    "report": _fold_report,
+    "ended": _fold_ended,
+}
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The event of a line; None for a torn one."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ExperimentError(
+            f"only one search may write to {path}, but another one holds it. "
+            "Wait until that one ends, stop it, or choose another --name."
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.ENOLCK):
+            raise
+
+
+def _mend_last_line(file: BinaryIO, path: Path) -> None:
+    """Leave `file` ending in a whole line; a torn one is first appended to `ledger.torn`."""
+    file.seek(0)
+    content = file.read()
+    end = content.rstrip(b"\n").rfind(b"\n") + 1
+    last = content[end:]
+    if not last:
+        return
+    if _parse(last) is None:
+        _set_aside(path.with_name(TORN_NAME), last)
+        file.truncate(end)
+    elif not last.endswith(b"\n"):
+        file.write(b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _set_aside(path: Path, torn: bytes) -> None:
+    with path.open("ab") as aside:
+        aside.write(torn + b"\n")
+        aside.flush()
+        os.fsync(aside.fileno())
+
+
+def _check_state(state: str, known: tuple[str, ...]) -> None:
+    if state not in known:
+        raise ValueError(f"state must be one of {', '.join(known)}, but got {state!r}")
