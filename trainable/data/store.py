@@ -1,0 +1,341 @@
+"""The store: a data set decoded once, memory-mapped read-only by every worker of a node.
+
+    <store>/manifest.json                       what it holds, how much of it, and the hash of it; written last
+    <store>/{train,validation,test}.arrow       Arrow IPC files of ONE record batch each, columns
+                                                `image` fixed_size_binary[H * W * channels], `label` int16
+
+One record batch means that all images of a split lie behind each other in the file, so that one numpy array views
+them without a copy. A store is written to a temporary folder beside its place and renamed, so that a folder with a
+manifest is whole.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from trainable.errors import DataError, nearest
+
+SPLITS = ("train", "validation", "test")
+STORE_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+_BLOCK_BYTES = 1 << 24
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a store says of itself."""
+
+    version: int
+    """`STORE_VERSION` of the code that wrote it."""
+    dataset: str
+    """Name of the data set's reader: `synthetic`, `fer2013`, `folder`."""
+    classes: tuple[str, ...]
+    """Canonical names, e.g. "angry"; the index is the label."""
+    unseen_classes: tuple[str, ...]
+    """Those of `classes` that the training split never shows."""
+    image_size: int
+    """Side of the square images, in pixels."""
+    channels: int
+    """1 (gray) or 3 (RGB)."""
+    counts: dict[str, dict[str, int]]
+    """Split -> class -> images."""
+    content_hash: str
+    """SHA-256 (hex) over classes, shape, labels and image bytes of every split."""
+    source: dict[str, Any]
+    """Path, seed and options: where it came from."""
+    dropped: dict[str, int]
+    """Reason -> images that the source has and the store has not."""
+
+    @property
+    def seen_classes(self) -> tuple[str, ...]:
+        """The classes of the training split, in order of their labels."""
+        return tuple(name for name in self.classes if name not in self.unseen_classes)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split."""
+
+    images: np.ndarray
+    """(N, H, W) uint8, or (N, H, W, 3) where the store has three channels; not writable."""
+    labels: np.ndarray
+    """(N,) int64, indices into the manifest's `classes`."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store on disk, opened with `Store.open`."""
+
+    path: Path
+    manifest: Manifest
+    _mapped: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a store and check that it is whole; its images are not read yet.
+
+        Raises `DataError` where `path` holds no store, a torn one, or one of another version.
+        """
+        store = cls(Path(path), _read_manifest(Path(path)))
+        for name in SPLITS:
+            if len(store._map(name)) != sum(store.manifest.counts[name].values()):
+                raise _torn(store.path, f"{name}.arrow holds another number of images than its manifest says")
+        return store
+
+    def split(self, name: str, classes: Sequence[str] | None = None) -> Split:
+        """The images of a split that belong to `classes` (default: the seen classes).
+
+        Labels stay indices into `manifest.classes`. The seen classes of a split lie in one piece, so that this
+        copies nothing; another choice of classes may copy. Raises `DataError` for an unknown split or class.
+        """
+        if name not in SPLITS:
+            raise DataError(f"split must be one of {', '.join(SPLITS)}, but got {name!r}.{nearest(name, SPLITS)}")
+        names = self.manifest.seen_classes if classes is None else classes
+        wanted = [self.label_of(class_name) for class_name in names]
+        whole = self._map(name)
+        rows = np.flatnonzero(np.isin(whole.labels, wanted))
+        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
+            piece = slice(rows[0], rows[-1] + 1)
+            return Split(whole.images[piece], whole.labels[piece])
+        return Split(_frozen(whole.images[rows]), _frozen(whole.labels[rows]))
+
+    def label_of(self, class_name: str) -> int:
+        """The label of a class; raises `DataError` for one that the store does not have."""
+        if class_name not in self.manifest.classes:
+            known = self.manifest.classes
+            raise DataError(f"{self.path} has no class {class_name!r}.{nearest(class_name, known)}")
+        return self.manifest.classes.index(class_name)
+
+    def verify(self) -> None:
+        """Read every image and compare with the content hash; raises `DataError` where they differ."""
+        manifest = self.manifest
+        splits = {name: self._map(name) for name in SPLITS}
+        if _content_hash(manifest.classes, splits) != manifest.content_hash:
+            raise _torn(self.path, "its images are not those that its manifest was written for")
+
+    def _map(self, name: str) -> Split:
+        if name not in self._mapped:
+            self._mapped[name] = _map_split(self.path / f"{name}.arrow", self.manifest)
+        return self._mapped[name]
+
+
+def is_store(path: str | Path) -> bool:
+    """Whether a folder holds a store's manifest (whole or not: `Store.open` tells)."""
+    return (Path(path) / MANIFEST_NAME).is_file()
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Raise `DataError` where a path holds anything but a store, whole or torn: that is not ours to remove."""
+    path = Path(path)
+    ours = {MANIFEST_NAME, *(f"{name}.arrow" for name in SPLITS)}
+    try:
+        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        foreign = [path.name]
+    if foreign:
+        raise DataError(f"{path} must be a store or not exist yet, but holds {foreign[0]}. Name another folder.")
+
+
+def write_store(
+    path: str | Path,
+    *,
+    dataset: str,
+    classes: Sequence[str],
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    unseen_classes: Sequence[str] = (),
+    source: Mapping[str, Any] | None = None,
+    dropped: Mapping[str, int] | None = None,
+) -> Store:
+    """Write a store and open it.
+
+    `splits` gives for each of `SPLITS` images, uint8 (N, H, H) or (N, H, H, 3), and labels, (N,) integers. Images of
+    seen classes are stored before those of unseen ones. A whole store of the same content that lies at `path` already
+    is kept; another store is replaced. Two writers at once leave one whole store.
+
+    Raises `DataError` where the parts do not fit together, or `path` holds something that is no store.
+    """
+    path = Path(path)
+    ordered = {name: _seen_first(*splits[name], classes, unseen_classes) for name in SPLITS if name in splits}
+    _check_parts(classes, unseen_classes, ordered)
+    shape = ordered["train"].images.shape
+    manifest = Manifest(
+        version=STORE_VERSION,
+        dataset=dataset,
+        classes=tuple(classes),
+        unseen_classes=tuple(unseen_classes),
+        image_size=shape[1],
+        channels=shape[3] if len(shape) == 4 else 1,
+        counts={name: _count(classes, split.labels) for name, split in ordered.items()},
+        content_hash=_content_hash(classes, ordered),
+        source=dict(source or {}),
+        dropped=dict(dropped or {}),
+    )
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.mkdir(parents=True)
+        for name, split in ordered.items():
+            _write_split(temporary / f"{name}.arrow", split)
+        text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
+        (temporary / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+        _move_into_place(temporary, path, manifest.content_hash)
+    except OSError as error:
+        raise DataError(f"a store must be writable at {path}, but {error.filename}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Store.open(path)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    """The manifest in a folder, with its version checked first; raises `DataError`."""
+    try:
+        document = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{path} must be a store with a {MANIFEST_NAME}, but has none. Prepare one with glance-prepare."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _torn(path, f"its {MANIFEST_NAME} cannot be read ({error})") from error
+    version = document.get("version") if isinstance(document, dict) else None
+    if version != STORE_VERSION:
+        raise DataError(
+            f"the store {path} must have version {STORE_VERSION}, but has {version!r}. Prepare it again "
+            "with glance-prepare."
+        )
+    try:
+        document["classes"] = tuple(document["classes"])
+        document["unseen_classes"] = tuple(document["unseen_classes"])
+        return Manifest(**document)
+    except (KeyError, TypeError) as error:
+        raise _torn(path, f"its {MANIFEST_NAME} lacks or adds a field ({error})") from error
+
+
+def _map_split(file: Path, manifest: Manifest) -> Split:
+    """View one Arrow file; raises `DataError` where it is absent, cut off, or of another shape."""
+    try:
+        batch = pa.ipc.open_file(pa.memory_map(str(file), "r")).get_batch(0)
+        column = batch.column("image")
+        shape = (manifest.image_size, manifest.image_size) + ((3,) if manifest.channels == 3 else ())
+        pixels = np.frombuffer(column.buffers()[1], dtype=np.uint8, count=batch.num_rows * column.type.byte_width)
+        images = pixels.reshape(batch.num_rows, *shape)
+        labels = batch.column("label").to_numpy().astype(np.int64)
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise _torn(file.parent, f"{file.name} cannot be read ({error})") from error
+    return Split(_frozen(images), _frozen(labels))
+
+
+def _write_split(file: Path, split: Split) -> None:
+    """Write one record batch straight from the arrays, which may be maps larger than the memory."""
+    rows = len(split.labels)
+    width = split.images[0].size
+    pixels = pa.py_buffer(np.ascontiguousarray(split.images).reshape(-1))
+    image = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, pixels])
+    batch = pa.record_batch({"image": image, "label": pa.array(split.labels.astype(np.int16))})
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _move_into_place(temporary: Path, path: Path, content_hash: str) -> None:
+    """Rename the finished store to its place; keep a whole one of the same content that another writer put there."""
+    while True:
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                raise
+        else:
+            return
+        if _holds_content(path, content_hash):
+            return
+        _remove_store(path)
+
+
+def _holds_content(path: Path, content_hash: str) -> bool:
+    try:
+        return Store.open(path).manifest.content_hash == content_hash
+    except DataError:
+        return False
+
+
+def _remove_store(path: Path) -> None:
+    """Move a store aside in one step, then delete it; processes that have it mapped keep their maps."""
+    check_replaceable(path)
+    aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.old"
+    try:
+        path.replace(aside)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _seen_first(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], unseen: Sequence[str]) -> Split:
+    """The rows of seen classes before those of unseen ones, otherwise in their order; copies only to reorder."""
+    is_unseen = np.isin(labels, [index for index, name in enumerate(classes) if name in unseen])
+    if np.all(is_unseen[:-1] <= is_unseen[1:]):
+        return Split(images, labels)
+    order = np.argsort(is_unseen, kind="stable")
+    return Split(images[order], labels[order])
+
+
+def _check_parts(classes: Sequence[str], unseen: Sequence[str], splits: Mapping[str, Split]) -> None:
+    """Raise `DataError` unless images, labels and classes fit together."""
+    missing = [name for name in SPLITS if name not in splits or not len(splits[name])]
+    _require(not missing, "every split must hold images", f"none for {', '.join(missing)}")
+    _require(len(set(classes)) == len(classes), "class names must differ", f"{list(classes)}")
+    _require(set(unseen) < set(classes), "unseen classes must be some of the classes", f"{list(unseen)}")
+    shape = splits["train"].images.shape[1:]
+    _require(shape in ((shape[0], shape[0]), (shape[0], shape[0], 3)), "images must be square, gray or RGB", f"{shape}")
+    for name, split in splits.items():
+        images, labels = split.images, split.labels
+        _require(images.dtype == np.uint8, f"images of {name} must be uint8", f"{images.dtype}")
+        _require(images.shape == (len(labels), *shape), f"images of {name} must be {shape} each", f"{images.shape}")
+        in_range = labels.min() >= 0 and labels.max() < len(classes)
+        _require(in_range, f"labels of {name} must be 0 to {len(classes) - 1}", f"{labels.min()} to {labels.max()}")
+    shown = sorted({classes[label] for label in np.unique(splits["train"].labels)} & set(unseen))
+    _require(not shown, "the train split must not show unseen classes", ", ".join(shown))
+
+
+def _require(holds: bool, rule: str, got: str) -> None:
+    if not holds:
+        raise DataError(f"{rule}, but got {got}.")
+
+
+def _count(classes: Sequence[str], labels: np.ndarray) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(classes))
+    return {name: int(count) for name, count in zip(classes, counts, strict=True)}
+
+
+def _content_hash(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
+    digest = hashlib.sha256(json.dumps(list(classes)).encode())
+    for name in SPLITS:
+        split = splits[name]
+        digest.update(f"{name} {split.images.shape}".encode())
+        digest.update(split.labels.astype("<i2").tobytes())
+        pixels = np.ascontiguousarray(split.images).reshape(-1)
+        for start in range(0, len(pixels), _BLOCK_BYTES):
+            digest.update(pixels[start : start + _BLOCK_BYTES].data)
+    return digest.hexdigest()
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+def _torn(path: Path, problem: str) -> DataError:
+    return DataError(f"the store {path} is damaged: {problem}. Delete the folder and prepare it again.")
