@@ -1,0 +1,305 @@
+"""The command line of `search/run.py`: one frozen record, read from flags and, under them, a YAML file."""
+
+import argparse
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from search.spaces import SPACES, Space, build_space
+from trainable.errors import ConfigError, nearest
+
+ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
+SCHEDULERS = ("asha", "none")
+METRICS = {
+    "val_accuracy": "max",
+    "val_balanced_accuracy": "max",
+    "val_loss": "min",
+    "train_accuracy": "max",
+    "train_loss": "min",
+}
+"""What a search can rank trials by -> whether more (`max`) or less (`min`) is better."""
+MAX_FLAGS = 40
+"""A command line longer than this is no longer read by anybody."""
+
+EXAMPLES = """\
+examples:
+  python search/run.py --algo asha                               16 trials on the built-in faces
+  python search/run.py --dataset fer2013 --data-path FOLDER      real faces
+  python search/run.py --set learning_rate=1e-3 --set 'embedding_dim=choice(64,128)'
+  python search/run.py --algo optuna --space wide --trials 64 --time-budget 2h
+  python search/run.py --config search.yaml --trials 8           flags win over the file
+"""
+
+
+def _option(default: Any, group: str, doc: str, *, metavar: str | None = None) -> Any:
+    """A field of `SearchOptions` that is a flag; `doc` is both its documentation and its --help."""
+    return dataclasses.field(default=default, metadata={"group": group, "doc": doc, "metavar": metavar})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What was asked of a search; each field's metadata holds its doc line.
+
+    Raises `ConfigError` on construction when a value is out of its domain.
+    """
+
+    algo: str = _option("asha", "Search", f"how trials are drawn: {', '.join(ALGORITHMS)}; asha draws at random")
+    scheduler: str | None = _option(
+        None, "Search", "what stops trials early: asha or none (default: none for --algo random, else asha)"
+    )
+    space: str = _option("scratch", "Search", f"the search space: {', '.join(SPACES)}")
+    overrides: tuple[str, ...] = _option(
+        (), "Search", "fix or change one dimension, such as 'embedding_dim=choice(64,128)'; repeatable"
+    )
+    trials: int = _option(16, "Search", "how many trials to run", metavar="N")
+    metric: str = _option("val_accuracy", "Search", f"what ranks the trials: {', '.join(METRICS)}")
+    seed: int = _option(0, "Search", "seeds the draws and everything else that is random", metavar="N")
+
+    dataset: str = _option("synthetic", "Data", "synthetic (built in), fer2013 or folder", metavar="NAME")
+    data_path: str | None = _option(
+        None, "Data", "where the data set lies; a prepared store is used as it is", metavar="PATH"
+    )
+
+    max_epochs: int = _option(8, "Budget", "epochs of a trial that is never stopped", metavar="N")
+    grace_epochs: int = _option(1, "Budget", "epochs before a trial can be stopped: asha's first rung", metavar="N")
+    reduction_factor: int = _option(3, "Budget", "one in so many trials passes each of asha's rungs", metavar="N")
+    time_budget: str | None = _option(
+        None, "Budget", "end the search in order after this long, such as 45m, 2h or 1h30m", metavar="TIME"
+    )
+
+    max_concurrent: int | None = _option(
+        None, "Resources", "most trials at one time (default: as many as the cluster holds)", metavar="N"
+    )
+    cpus_per_worker: int | None = _option(None, "Resources", "CPUs of each trial's worker (default: 1)", metavar="N")
+    gpus_per_worker: float | None = _option(
+        None,
+        "Resources",
+        "GPUs of each trial's worker, may be a fraction (default: 1 where there are any)",
+        metavar="X",
+    )
+    max_failures: int = _option(
+        2, "Resources", "how often a trial whose process died is started again from its checkpoint", metavar="N"
+    )
+
+    name: str | None = _option(
+        None, "Output", "the experiment's name (default: data set, algorithm and time)", metavar="NAME"
+    )
+    storage: str = _option("results", "Output", "the folder that holds all experiments", metavar="FOLDER")
+    keep_best: int = _option(3, "Output", "how many of the best trials keep their weights", metavar="K")
+
+    def __post_init__(self) -> None:
+        """Fill in the scheduler and check every field."""
+        for field in dataclasses.fields(self):
+            _check_type(field.name, _type_name(field), getattr(self, field.name))
+        _require_one_of("algo", self.algo, ALGORITHMS)
+        if self.scheduler is None:
+            object.__setattr__(self, "scheduler", "none" if self.algo == "random" else "asha")
+        _require_one_of("scheduler", str(self.scheduler), SCHEDULERS)
+        _require_one_of("space", self.space, SPACES)
+        _require_one_of("metric", self.metric, METRICS)
+        _require(
+            not (self.algo == "asha" and self.scheduler == "none"),
+            "--algo asha needs its scheduler; use --algo random to stop no trial",
+            "--scheduler none",
+        )
+        for name in ("trials", "max_epochs", "grace_epochs", "keep_best"):
+            self._require_at_least(name, 1)
+        for name in ("max_concurrent", "cpus_per_worker"):
+            if getattr(self, name) is not None:
+                self._require_at_least(name, 1)
+        for name in ("seed", "max_failures"):
+            self._require_at_least(name, 0)
+        self._require_at_least("reduction_factor", 2)
+        _require(self.grace_epochs <= self.max_epochs, "--grace-epochs <= --max-epochs must hold", self.grace_epochs)
+        if self.gpus_per_worker is not None:
+            _check_gpus(self.gpus_per_worker)
+        _ = self.time_budget_seconds
+
+    @property
+    def mode(self) -> str:
+        """`max` or `min`: which values of the metric are better."""
+        return METRICS[self.metric]
+
+    @property
+    def time_budget_seconds(self) -> float | None:
+        """The time budget in seconds; None where there is none."""
+        return None if self.time_budget is None else parse_duration(self.time_budget)
+
+    def build_space(self) -> Space:
+        """The search space with all overrides and `max_epochs`; raises `ConfigError`."""
+        space = build_space(self.space, self.overrides, max_epochs=self.max_epochs)
+        varying = [name for name in ("batch_size", "loss") if name in space.draws()]
+        if self.metric == "train_loss" and varying:
+            raise ConfigError(
+                f"--metric train_loss must not rank trials of different {' and '.join(varying)}, because the loss "
+                "depends on them even by chance: use --metric val_accuracy, or fix them by --set."
+            )
+        return space
+
+    def _require_at_least(self, name: str, low: int) -> None:
+        value = getattr(self, name)
+        _require(value >= low, f"{_flag(name)} >= {low} must hold", value)
+
+
+def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
+    """Read the command line; `argv` is without the program's name, None means `sys.argv`.
+
+    A flag wins over the `--config` file, the file over the defaults; the `--set` of both are joined, the flags' last.
+    Raises `ConfigError`; `--help` prints and exits.
+    """
+    parser = build_parser()
+    known, unknown = parser.parse_known_args(argv)
+    if unknown and not unknown[0].startswith("-"):
+        raise ConfigError(f"every argument must belong to a flag, but got {unknown[0]!r}. See --help.")
+    if unknown:
+        flags = [option for action in parser._actions for option in action.option_strings]
+        raise ConfigError(f"no flag is called {unknown[0]!r}.{nearest(unknown[0].partition('=')[0], flags)}")
+    values = vars(known)
+    config = values.pop("config", None)
+    from_file = {} if config is None else read_config(Path(config))
+    overrides = (*from_file.pop("overrides", ()), *values.pop("overrides", ()))
+    return SearchOptions(**{**from_file, **values}, overrides=overrides)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; a flag that was not given leaves nothing in the namespace."""
+    parser = _Parser(
+        prog="search/run.py",
+        description="Search the hyperparameters of a CLIP-style emotion model.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    fields = dataclasses.fields(SearchOptions)
+    groups = {title: parser.add_argument_group(title) for title in dict.fromkeys(f.metadata["group"] for f in fields)}
+    for field in fields:
+        _add_flag(groups[field.metadata["group"]], field)
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of the same names, without the dashes")
+    return parser
+
+
+def flag_table() -> list[tuple[str, str, str]]:
+    """Every flag with its default and what it does, in order of --help."""
+    rows = []
+    for field in dataclasses.fields(SearchOptions):
+        default = "" if field.default in (None, ()) else str(field.default)
+        rows.append((_flag(field.name), default, str(field.metadata["doc"])))
+    return [*rows, ("--config", "", "a YAML file of the same names, without the dashes")]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The fields of `SearchOptions` that a YAML file sets; raises `ConfigError`.
+
+    Keys are the flags' names, with dashes or underscores. `set` is a list of ``name=dimension`` or a mapping of name to
+    dimension.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config must name a readable file, but {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config must name a YAML file, but {path}: {error}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold 'name: value' lines, but holds a {type(document).__name__}.")
+    return dict(_config_item(path, str(key), value) for key, value in document.items())
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a time such as 90s, 45m, 2h, 1h30m or 1.5h; raises `ConfigError`."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([dhms])", text)
+    seconds = sum(float(amount) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit] for amount, unit in parts)
+    if "".join(amount + unit for amount, unit in parts) != text or seconds <= 0:
+        raise ConfigError(f"--time-budget must be a time with its unit, such as 90s, 45m or 1h30m, but got {text!r}.")
+    return seconds
+
+
+class _Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints are `ConfigError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}. See --help.")
+
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
+
+
+def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -> None:
+    doc = field.metadata["doc"] + ("" if field.default in (None, ()) else f" (default: {field.default})")
+    if field.name == "overrides":
+        group.add_argument("--set", dest="overrides", action="append", metavar="NAME=VALUE", help=doc)
+    else:
+        kind = _TYPES[str(_type_name(field)).removesuffix(" | None")]
+        group.add_argument(_flag(field.name), type=kind, metavar=field.metadata["metavar"] or "NAME", help=doc)
+
+
+def _config_item(path: Path, key: str, value: Any) -> tuple[str, Any]:
+    """One line of the file as a field's name and value, its type checked."""
+    names = {
+        _flag(field.name).removeprefix("--").replace("-", "_"): field for field in dataclasses.fields(SearchOptions)
+    }
+    name = key.replace("-", "_")
+    if name not in names:
+        raise ConfigError(f"{path}: no option is called {key!r}.{nearest(name, names)}")
+    try:
+        if name == "set":
+            return "overrides", _overrides(value)
+        _check_type(names[name].name, _type_name(names[name]), value)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return names[name].name, value
+
+
+def _overrides(value: Any) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        return tuple(f"{name}={_yaml_atom(item)}" for name, item in value.items())
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise ConfigError(f"set must be a list of 'name=value' or a mapping, but got {value!r}.")
+
+
+def _yaml_atom(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _type_name(field: "dataclasses.Field[Any]") -> str:
+    return field.type.__name__ if isinstance(field.type, type) else str(field.type)
+
+
+def _check_type(name: str, type_name: str, value: Any) -> None:
+    kind, optional = type_name.removesuffix(" | None"), type_name.endswith("| None")
+    if kind not in _TYPES or (value is None and optional):
+        return
+    accepted = (int, float) if kind == "float" else _TYPES[kind]
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        raise ConfigError(f"{_flag(name)} must be of type {kind}, but got {value!r}.")
+
+
+def _check_gpus(gpus: float) -> None:
+    _require(
+        0 <= gpus <= 1 or (math.isfinite(gpus) and gpus > 1 and gpus == int(gpus)),
+        "--gpus-per-worker must be 0 to 1 or whole",
+        gpus,
+    )
+
+
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise ConfigError(f"{rule}, but got {value}.")
+
+
+def _require_one_of(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise ConfigError(f"{_flag(name)} must be one of {', '.join(known)}, but got {value!r}.{nearest(value, known)}")
+
+
+def _flag(name: str) -> str:
+    return "--set" if name == "overrides" else "--" + name.replace("_", "-")
