@@ -1,0 +1,113 @@
+"""A trained model on disk, and zero-shot prediction with it.
+
+    model.safetensors    weights
+    config.json          the trial's config
+    model.json           classes, image size, channels, pixel statistics
+    image_tower/, text_tower/    a tower's own config and tokenizer, where it is not built in
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainable.config import TrialConfig, load_config
+from trainable.data.vocabulary import prompts
+from trainable.errors import CheckpointError
+from trainable.files import write_atomically, write_json
+from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
+from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
+from trainable.training.device_data import DeviceData
+from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, zero_shot_classifier
+
+
+def save_model(folder: Path, model: DualEncoder, config: TrialConfig, data: DeviceData) -> None:
+    """Write a model that `ZeroShotPredictor.load` reads without the data set, a hub or a network.
+
+    Written over an older one of the same trial each file is replaced whole.
+    """
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if config.image_tower not in IMAGE_TOWERS:
+        model.image_tower.backbone.config.save_pretrained(folder / "image_tower")  # type: ignore[operator, union-attr]
+    if config.text_tower not in TEXT_TOWERS:
+        model.text_tower.backbone.config.save_pretrained(folder / "text_tower")  # type: ignore[operator, union-attr]
+        model.text_tower.tokenizer.save_pretrained(folder / "text_tower")  # type: ignore[attr-defined]
+    write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
+    write_json(folder / "config.json", config.to_dict())
+    write_json(folder / "model.json", _description(model, data))
+
+
+def _description(model: DualEncoder, data: DeviceData) -> dict[str, Any]:
+    return {
+        "classes": list(data.classes),
+        "image_size": data.image_size,
+        "channels": data.channels,
+        "mean": model.mean,
+        "std": model.std,
+        "dataset": data.store.manifest.dataset,
+        "content_hash": data.store.manifest.content_hash,
+    }
+
+
+class ZeroShotPredictor:
+    """Matches pictures with any words."""
+
+    def __init__(self, model: DualEncoder, config: TrialConfig, description: dict[str, Any], device: torch.device) -> None:
+        self.model = model.to(device, memory_format=torch.channels_last).eval()
+        self.config = config
+        self.classes: tuple[str, ...] = tuple(description["classes"])
+        self.image_size = int(description["image_size"])
+        self.channels = int(description["channels"])
+        self.device = device
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | None = None) -> Self:
+        """Read what `save_model` wrote. Raises `CheckpointError` naming the file that is missing or wrong."""
+        try:
+            config = load_config(folder / "config.json")[0]
+            description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            model = build_dual_encoder(
+                _local(config, folder),
+                image_size=description["image_size"],
+                channels=description["channels"],
+                mean=description["mean"],
+                std=description["std"],
+                classes=len(description["classes"]),
+            )
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(
+                f"a model folder must hold model.safetensors, config.json and model.json as a search writes them to "
+                f"best/, but {folder} does not load: {error}"
+            ) from error
+        return cls(model, config, description, device or torch.device("cpu"))
+
+    @torch.no_grad()
+    def classifier(self, labels: Sequence[str], language: str | None = None) -> Tensor:
+        """One unit vector per label (C, D), the mean over its prompts; the language defaults to the training's."""
+        rows = prompts(labels, language or self.config.language)
+        return zero_shot_classifier(self.model, PromptTokens.of(self.model, rows, self.device))
+
+    @torch.no_grad()
+    def predict(self, images: np.ndarray, labels: Sequence[str], language: str | None = None) -> np.ndarray:
+        """Probabilities (N, C) of uint8 images (N, H, W) or (N, H, W, 3) over any labels."""
+        classifier = self.classifier(labels, language)
+        pixels = torch.from_numpy(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
+        rows = []
+        for part in pixels.split(EVALUATION_BATCH):
+            features = self.model.encode_images(part.to(self.device).float().div_(255))
+            rows.append((self.model.logit_scale.exp() * features @ classifier.T).softmax(dim=1))
+        return torch.cat(rows).cpu().numpy()
+
+
+def _local(config: TrialConfig, folder: Path) -> TrialConfig:
+    """The config with its outside towers read from `folder` and no weights fetched: they come from the file."""
+    image = config.image_tower if config.image_tower in IMAGE_TOWERS else str(folder / "image_tower")
+    text = config.text_tower if config.text_tower in TEXT_TOWERS else str(folder / "text_tower")
+    return replace(config, image_tower=image, text_tower=text, weight_init="trunc_normal")

@@ -1,0 +1,63 @@
+"""Accuracy the zero-shot way: an image belongs to the class whose prompts lie nearest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainable.model.dual_encoder import DualEncoder
+from trainable.training.device_data import DeviceSplit
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """The prompts of C classes by P templates, tokenised once."""
+
+    tokens: Tensor  # (C, P, L)
+    mask: Tensor  # (C, P, L)
+
+    @classmethod
+    def of(cls, model: DualEncoder, prompts: list[list[str]], device: torch.device) -> "PromptTokens":
+        """Tokenise `prompts` [C][P] with the model's own tokenizer."""
+        flat = [prompt for row in prompts for prompt in row]
+        tokens, mask = model.text_tower.tokenize(flat)
+        shape = (len(prompts), len(prompts[0]), -1)
+        return cls(tokens.view(shape).to(device), mask.view(shape).to(device))
+
+
+@torch.no_grad()
+def zero_shot_classifier(model: DualEncoder, prompts: PromptTokens) -> Tensor:
+    """One unit vector per class (C, D): the mean over its templates, normalised again (CLIP, section 3.1.4)."""
+    C, P, L = prompts.tokens.shape
+    texts = model.encode_texts(prompts.tokens.view(C * P, L), prompts.mask.view(C * P, L))  # (C P, D)
+    return F.normalize(texts.view(C, P, -1).mean(dim=1), dim=-1)
+
+
+@torch.no_grad()
+def confusion_matrix(model: DualEncoder, split: DeviceSplit, classifier: Tensor) -> tuple[Tensor, float]:
+    """Counts (C, C), rows the truth and columns the prediction, and the mean cross-entropy over the classes."""
+    C = len(classifier)
+    counts = torch.zeros(C * C, dtype=torch.int64, device=split.device)
+    loss = torch.zeros((), device=split.device)
+    for indices in np.array_split(np.arange(len(split)), -(-len(split) // EVALUATION_BATCH)):
+        images, labels = split.batch(indices)
+        logits = model.logit_scale.exp() * model.encode_images(images) @ classifier.T  # (B, C)
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        counts += torch.bincount(labels * C + logits.argmax(dim=1), minlength=C * C)
+    return counts.view(C, C).cpu(), float(loss) / len(split)
+
+
+def metrics_of(confusion: Tensor, loss: float) -> dict[str, float]:
+    """Accuracy, balanced accuracy (mean recall of the classes present), loss, and how many classes were predicted."""
+    present = confusion.sum(dim=1) > 0
+    recall = confusion.diagonal()[present] / confusion.sum(dim=1)[present]
+    return {
+        "accuracy": float(confusion.diagonal().sum() / confusion.sum()),
+        "balanced_accuracy": float(recall.mean()),
+        "loss": loss,
+        "predicted_classes": int((confusion.sum(dim=0) > 0).sum()),
+    }
