@@ -75,6 +75,8 @@ class LedgerWriter:
     the writer before died: a line that lacks only its newline gets it, and anything else after the last newline is
     moved to `ledger.torn` beside the ledger, so nothing is thrown away. Raises `ExperimentError` when the ledger is
     locked; a file system that has no locks is used without. `clock` gives the time of each event in Unix seconds.
+
+    `trials` are the trials of the ledger so far, folded from its lines as a reader would fold them.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -85,6 +87,7 @@ class LedgerWriter:
         try:
             _lock(self._file, path)
             _mend_last_line(self._file, path)
+            self.trials = _fold(read_ledger(path))
         except BaseException:
             self._file.close()
             raise
@@ -130,8 +133,9 @@ class LedgerWriter:
         self.close()
 
     def _append(self, event: str, trial_id: str | None, /, **values: Any) -> None:
-        line = {**values, "event": event, "trial_id": trial_id, "time": self._clock()}
-        self._file.write(json.dumps(plain(line), ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        line = plain({**values, "event": event, "trial_id": trial_id, "time": self._clock()})
+        _apply(line, self.trials)
+        self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         self._file.flush()
 
 
@@ -187,18 +191,7 @@ def fold_trials(events: Iterable[Mapping[str, Any]]) -> list[TrialRecord]:
     A trial that went on from an older checkpoint reports some epochs again: such a report replaces those of its own
     and of later epochs. Raises `ExperimentError` for an event of a trial that was never created.
     """
-    trials: dict[str, TrialRecord] = {}
-    for event in events:
-        kind, trial_id = event["event"], str(event.get("trial_id"))
-        if kind == "created":
-            trials[trial_id] = TrialRecord(
-                trial_id=trial_id, number=event["number"], config=event["config"], created_time=event["time"]
-            )
-        elif kind in _FOLDS:
-            if trial_id not in trials:
-                raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
-            _FOLDS[kind](trials[trial_id], event)
-    return sorted(trials.values(), key=lambda trial: trial.number)
+    return sorted(_fold(events).values(), key=lambda trial: trial.number)
 
 
 def search_state(events: Iterable[Mapping[str, Any]]) -> str:
@@ -234,6 +227,26 @@ def best_report(trials: Iterable[TrialRecord], metric: str, mode: str) -> tuple[
 def is_finite(value: object) -> bool:
     """Whether a metric is a finite number; None, the ledger's word for nan and inf, is not."""
     return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
+    trials: dict[str, TrialRecord] = {}
+    for event in events:
+        _apply(event, trials)
+    return trials
+
+
+def _apply(event: Mapping[str, Any], trials: dict[str, TrialRecord]) -> None:
+    """Change `trials` by one event."""
+    kind, trial_id = event["event"], str(event["trial_id"])
+    if kind == "created":
+        trials[trial_id] = TrialRecord(
+            trial_id=trial_id, number=event["number"], config=event["config"], created_time=event["time"]
+        )
+    elif kind in _FOLDS:
+        if trial_id not in trials:
+            raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
+        _FOLDS[kind](trials[trial_id], event)
 
 
 def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
