@@ -1,0 +1,225 @@
+"""The folder of one experiment, `<storage>/<name>/`.
+
+experiment.json   what was asked, of which data, with which versions, on which hardware
+ledger.jsonl      every event (`search.ledger`)
+best.json best/   the best trial: config and metrics; its weights
+failures/         one full traceback per distinct cause
+checkpoints/      <trial_id>/last and <trial_id>/best of the trials that keep theirs
+tensorboard/      event files, a folder per trial
+log/              what Ray prints
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from search.ledger import LEDGER_NAME, Report, TrialRecord, plain
+from trainable.errors import ExperimentError
+from trainable.files import write_json
+
+MANIFEST_VERSION = 1
+DISTRIBUTIONS = (
+    "glance-tune",
+    "torch",
+    "ray",
+    "transformers",
+    "optuna",
+    "hyperopt",
+    "tensorboard",
+    "numpy",
+    "pandas",
+    "pyarrow",
+)
+_NAME = re.compile(r"\w[\w.+-]{0,99}")
+_NOT_METRICS = ("epoch", "time")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment folder; the properties name what lies in it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, storage: Path, name: str | None, manifest: Mapping[str, Any]) -> Self:
+        """Make the folder and write `experiment.json`.
+
+        `manifest` is what was asked; version, name, creation time, versions and git commit are added here. A name of
+        None becomes `<data set>-<algorithm>-<time>`. Raises `ExperimentError` when the name is taken or not valid.
+        """
+        path = _new_folder(storage, name) if name is not None else _new_default_folder(storage, manifest)
+        experiment = cls(path)
+        for folder in (experiment.checkpoints, experiment.tensorboard, experiment.log, experiment.failures):
+            folder.mkdir()
+        document = {
+            "version": MANIFEST_VERSION,
+            "name": path.name,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **manifest,
+            "versions": versions(),
+            "git_commit": git_commit(Path(__file__).resolve().parents[1]),
+        }
+        write_json(experiment.manifest_path, plain(document))
+        return experiment
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """An experiment that exists; raises `ExperimentError` where there is none."""
+        experiment = cls(path)
+        experiment.read_manifest()
+        return experiment
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def manifest_path(self) -> Path:
+        """`experiment.json`."""
+        return self.path / "experiment.json"
+
+    @property
+    def ledger_path(self) -> Path:
+        """`ledger.jsonl`."""
+        return self.path / LEDGER_NAME
+
+    @property
+    def best_path(self) -> Path:
+        """`best.json`."""
+        return self.path / "best.json"
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best trial's weights and config."""
+        return self.path / "best"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints, by trial id."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def failures(self) -> Path:
+        """The folder of tracebacks."""
+        return self.path / "failures"
+
+    @property
+    def log(self) -> Path:
+        """The folder of Ray's output."""
+        return self.path / "log"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """What `experiment.json` holds; raises `ExperimentError`."""
+        try:
+            document = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ExperimentError(
+                f"an experiment folder must hold a readable experiment.json, but {self.manifest_path}: "
+                f"{error.strerror}. Give the folder of one search, such as results/demo."
+            ) from error
+        except ValueError as error:
+            raise ExperimentError(f"{self.manifest_path} must hold JSON, but: {error}.") from error
+        if not isinstance(document, dict):
+            raise ExperimentError(f"{self.manifest_path} must hold a JSON object, but holds {type(document).__name__}.")
+        return document
+
+    def write_best(
+        self, trial: TrialRecord, report: Report, metrics: Mapping[str, Any], dataset: Mapping[str, Any]
+    ) -> None:
+        """Write `best.json`: the trial, the epoch of `report`, and its metrics joined by `metrics` (the test split's).
+
+        `trainable/train.py --config best.json` takes the file back.
+        """
+        reported = {name: value for name, value in report.items() if name not in _NOT_METRICS}
+        document = {
+            "trial_id": trial.trial_id,
+            "number": trial.number,
+            "epoch": report["epoch"],
+            "config": trial.config,
+            "metrics": {**reported, **metrics},
+            "dataset": dataset,
+        }
+        write_json(self.best_path, plain(document))
+
+
+def hardware(gpu_names: Sequence[str] = ()) -> dict[str, Any]:
+    """CPU count, memory in bytes, GPU names and operating system of this machine."""
+    return {
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": list(gpu_names),
+        "platform": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of Python and of the libraries that decide a result; None for one that is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in DISTRIBUTIONS}}
+
+
+def git_commit(root: Path) -> str | None:
+    """The commit of the repository whose top is `root`, with `-dirty` where files differ; None where there is none."""
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root.resolve():
+        return None
+    return _git(root, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _new_folder(storage: Path, name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise ExperimentError(
+            "--name must begin with a letter or digit and hold letters, digits and . _ + - only, at most 100, "
+            f"but got {name!r}."
+        )
+    path = storage / name
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ExperimentError(
+            f"an experiment must have a folder of its own, but {path} exists and is not empty. "
+            "Choose another --name, or remove that folder."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _new_default_folder(storage: Path, manifest: Mapping[str, Any]) -> Path:
+    """A folder named after data set, algorithm and time; two searches of one second get different ones."""
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    stem = f"{manifest['dataset']['name']}-{manifest['algorithm']}-{time}"
+    storage.mkdir(parents=True, exist_ok=True)
+    for count in range(1, 1000):
+        path = storage / (stem if count == 1 else f"{stem}-{count}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise ExperimentError(f"{storage} must have room for one more experiment called {stem}: give a --name.")

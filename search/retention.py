@@ -1,0 +1,61 @@
+"""Which checkpoints an experiment keeps: the last one of each running trial, and the best k trials that have ended.
+
+    checkpoints/<trial_id>/last   what the trial goes on from; removed when it ends
+    checkpoints/<trial_id>/best   its best weights; removed when k ended trials are better, or when it fails
+
+A running trial's folder is never touched, so at most slots + k folders exist.
+"""
+
+import shutil
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from search.ledger import TrialRecord, best_report
+
+
+class Retention:
+    """Decides for each trial that ends which folders go, and removes them.
+
+    `keep_best` is k; `metric` and `mode` (`max` or `min`) rank the trials as `best_report` does. After a restart, tell
+    it the trials that ended before, in any order, and call `sweep`.
+    """
+
+    def __init__(self, checkpoints: Path, *, keep_best: int, metric: str, mode: str) -> None:
+        self.kept: list[TrialRecord] = []
+        self._checkpoints = checkpoints
+        self._keep_best = keep_best
+        self._metric, self._mode = metric, mode
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Remove what is no longer needed now that `trial` has ended."""
+        _remove(self._checkpoints / trial.trial_id / "last")
+        self.kept, dropped = rank([*self.kept, trial], self._metric, self._mode, self._keep_best)
+        for loser in dropped:
+            _remove(self._checkpoints / loser.trial_id)
+
+    def sweep(self, running: Collection[str]) -> None:
+        """Remove the folder of every trial that is neither kept nor in `running` (trial ids)."""
+        if not self._checkpoints.is_dir():
+            return
+        wanted = {trial.trial_id for trial in self.kept} | set(running)
+        for folder in self._checkpoints.iterdir():
+            if folder.name not in wanted:
+                _remove(folder)
+
+
+def rank(
+    trials: Iterable[TrialRecord], metric: str, mode: str, count: int
+) -> tuple[list[TrialRecord], list[TrialRecord]]:
+    """The best `count` trials, best first, and the others; one without a finite metric is never among the best."""
+    remaining = list(trials)
+    best: list[TrialRecord] = []
+    while len(best) < count and (found := best_report(remaining, metric, mode)):
+        best.append(found[0])
+        remaining.remove(found[0])
+    return best, remaining
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder that may be gone already."""
+    if path.is_dir():
+        shutil.rmtree(path)
