@@ -20,7 +20,7 @@ setup: $(STAMP) ## create .venv and install Glance at its pinned versions
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(MODERN)' 2>/dev/null || { \
-		echo "Glance needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+		echo "Glance needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
 		echo "Install a newer one and name it: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "Glance needs Python's venv and ensurepip, and '$(PYTHON)' has none." >&2; \
@@ -57,4 +57,4 @@ bundle: ## the project at the current commit, as cluster/*.yaml ships it to the 
 
 clean: ## remove .venv, caches and build folders; results/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find trainable search analysis tests benchmarks cluster -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./results -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
