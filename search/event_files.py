@@ -130,8 +130,9 @@ def folder_name(trial: TrialRecord, drawn: Sequence[str]) -> str:
     for hyperparameter in filter(trial.config.__contains__, drawn):
         short = SHORT_NAMES.get(hyperparameter, hyperparameter)
         part = re.sub(r"[^\w.=+-]", "-", f"{short}={_short(trial.config[hyperparameter])}")
-        if len(name) + 1 + len(part) <= MAX_FOLDER_CHARACTERS:
-            name = f"{name} {part}"
+        if len(name) + 1 + len(part) > MAX_FOLDER_CHARACTERS:
+            break
+        name = f"{name} {part}"
     return name
 
 
