@@ -1,10 +1,11 @@
 """What a reader of a data set hands over: records to decode, with the classes they are labelled by.
 
-A reader is a function `(data_path, options) -> Source`. It opens nothing that a record does not need: the records are
-an iterable, read once, and their images are decoded elsewhere, in parallel (`trainable.data.decoding`).
+A reader is a function `(data_path, options) -> Source`. It is called also where a store is there already, so it only
+looks at what there is: the records are an iterable, read once and only where the store has to be written, and their
+images are decoded elsewhere, in parallel (`trainable.data.decoding`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ class Source:
     """Read once; within a split, their order is the store's."""
     source: dict[str, Any]
     """Where it came from (path, edition, seed), for the manifest; JSON values only."""
+    files: Sequence[Path] = ()
+    """What the records are read from; where one changes, the data set is prepared again."""
     total: int = 0
     """How many records there are, for the progress bar; 0 where that is not known."""
 
@@ -77,8 +80,8 @@ class PrepareOptions:
     """Keep training images that are pixel-identical to an evaluation image, or of one flat colour."""
     max_broken: int = 10
     """How many unreadable rows or files are skipped before preparing fails."""
-    synthetic_sizes: tuple[int, int, int] = (4200, 1100, 2200)
-    """Images that `synthetic` draws for training, validation and test."""
+    synthetic_sizes: tuple[int, int, int] = (4200, 1050, 1050)
+    """Images of the basic emotions that `synthetic` draws for training, validation and test."""
 
     def __post_init__(self) -> None:
         """Check every field against its domain."""

@@ -1,0 +1,193 @@
+"""Reader of FER-2013 (Goodfellow et al. 2013, arXiv 1307.0414) in the editions that go around.
+
+- `fer2013.csv` (columns `emotion,pixels,Usage`) and `icml_face_data.csv` (the same, with blanks in its header);
+- folders of pictures, `train/<class>/` and `test/<class>/`, where file names `PublicTest_…` and `PrivateTest_…` tell
+  validation from test;
+- parquet files with the columns `image` (encoded), `emotion` and `usage`.
+
+The path may be such a file, the folder that holds it, or the folder above. Splits are those of the competition:
+Training, PublicTest = validation, PrivateTest = test. A folder edition that lost the file names has one evaluation
+folder only: it is halved into validation and test, seeded and stratified, so that the training split keeps its 28,709
+images and the halves about the sizes of the original ones; the figures are then near, but not equal, to published ones.
+"""
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainable.data.folder import (
+    LabelledFile,
+    existing_path,
+    file_records,
+    labelled_files,
+    split_folders,
+    stratify,
+    subfolders,
+)
+from trainable.data.source import BrokenRecord, PrepareOptions, Record, Source
+from trainable.data.vocabulary import VOCABULARIES, canonical_name
+from trainable.errors import DataError
+
+CLASSES = VOCABULARIES["basic7"]
+"""In the order of FER-2013's labels 0 to 6."""
+USAGES = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+PARQUET_COLUMNS = ("image", "emotion", "usage")
+
+Records = Iterator[Record | BrokenRecord]
+
+
+class Found(NamedTuple):
+    """One edition of the data set."""
+
+    edition: str
+    records: Records
+    files: list[Path]
+    total: int
+    evaluation_split: str = "usage"
+    """What told validation from test."""
+
+
+def read_fer2013(data_path: Path | None, options: PrepareOptions) -> Source:
+    """Read FER-2013 in whichever edition lies at `data_path`.
+
+    Raises `DataError` where there is none, and, while the records are read, for an emotion that is no label.
+    """
+    root = existing_path("fer2013", data_path)
+    found = _find(root, options)
+    return Source(
+        dataset="fer2013",
+        classes=CLASSES,
+        unseen_classes=(),
+        image_size=options.image_size,
+        channels=options.channels,
+        records=found.records,
+        source={"path": str(root), "edition": found.edition, "evaluation_split": found.evaluation_split},
+        files=found.files,
+        total=found.total,
+    )
+
+
+def _find(root: Path, options: PrepareOptions) -> Found:
+    """Detect the edition: by its suffix for a file; by what lies in a folder, or in one of its folders."""
+    if root.suffix.lower() == ".csv" and root.is_file():
+        return _csv_edition(root)
+    if root.suffix.lower() == ".parquet" and root.is_file():
+        return _parquet_edition([root])
+    for folder in (root, *subfolders(root)) if root.is_dir() else ():
+        for name in CSV_NAMES:
+            if (folder / name).is_file():
+                return _csv_edition(folder / name)
+        if parquets := sorted(folder.glob("*.parquet")):
+            return _parquet_edition(parquets)
+        splits = split_folders(folder)
+        if "train" in splits and len(splits) > 1:
+            return _folder_edition(folder, splits, options.seed)
+    raise DataError(
+        f"no edition of FER-2013 was found at {root}: it must be, or hold, {' or '.join(CSV_NAMES)}, *.parquet, or the "
+        "folders train/ and test/ with a folder per class."
+    )
+
+
+def _csv_edition(file: Path) -> Found:
+    with file.open("rb") as handle:
+        lines = sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
+    return Found("csv", _csv_records(file), [file], max(0, lines - 1))
+
+
+def _csv_records(file: Path) -> Records:
+    with file.open(encoding="utf-8", errors="replace", newline="") as handle:
+        rows = csv.reader(handle)
+        columns = [name.strip().lower() for name in next(rows, [])]
+        _require_columns(file, columns, ("emotion", "pixels", "usage"))
+        emotion, pixels, usage = (columns.index(name) for name in ("emotion", "pixels", "usage"))
+        try:
+            for row in filter(None, rows):
+                origin = f"{file.name}, line {rows.line_num}"
+                if len(row) != len(columns):
+                    reason = f"the row must have {len(columns)} columns, but has {len(row)}"
+                    yield BrokenRecord(origin=origin, reason=reason)
+                else:
+                    yield _record(row[emotion], row[usage].strip(), row[pixels], origin)
+        except csv.Error as error:
+            raise DataError(f"{file}, line {rows.line_num} must be a row of CSV, but: {error}.") from error
+
+
+def _parquet_edition(files: list[Path]) -> Found:
+    total = 0
+    for file in files:
+        with _parquet_errors(file):
+            opened = pq.ParquetFile(file)
+        _require_columns(file, opened.schema_arrow.names, PARQUET_COLUMNS)
+        total += opened.metadata.num_rows
+    return Found("parquet", (record for file in files for record in _parquet_records(file)), files, total)
+
+
+def _parquet_records(file: Path) -> Records:
+    row_number = 0
+    with _parquet_errors(file):
+        for batch in pq.ParquetFile(file).iter_batches(512, columns=list(PARQUET_COLUMNS)):
+            for row in batch.to_pylist():
+                yield _record(row["emotion"], row["usage"], row["image"], f"{file.name}, row {row_number}")
+                row_number += 1
+
+
+def _record(emotion: Any, usage: Any, image: Any, origin: str) -> Record | BrokenRecord:
+    """One row; raises `DataError` for an emotion that is a number but no label."""
+    try:
+        label = int(emotion)
+    except (TypeError, ValueError):
+        return BrokenRecord(origin=origin, reason=f"its emotion must be a number, but is {emotion!r}")
+    if not 0 <= label < len(CLASSES):
+        raise DataError(f"an emotion must be 0 to {len(CLASSES) - 1} ({', '.join(CLASSES)}), but {origin} has {label}.")
+    if usage not in USAGES:
+        reason = f"its usage must be one of {', '.join(USAGES)}, but is {usage!r}"
+        return BrokenRecord(origin=origin, reason=reason)
+    if not image:
+        return BrokenRecord(origin=origin, reason="it has no image")
+    return Record(split=USAGES[usage], label=label, image=image, origin=origin)
+
+
+def _folder_edition(root: Path, splits: dict[str, Path], seed: int) -> Found:
+    names = {folder.name: canonical_name(folder.name) for split in splits.values() for folder in subfolders(split)}
+    files = {split: labelled_files(folder, CLASSES, names) for split, folder in splits.items()}
+    told_by = "folders"
+    if len(files) == 2:
+        train = files.pop("train")
+        (evaluation,) = files.values()
+        told_by, files = _divide(evaluation, seed)
+        files["train"] = train
+    paths = [file.path for labelled in files.values() for file in labelled]
+    return Found("folders", file_records(root, files, seed=seed), paths, len(paths), told_by)
+
+
+def _divide(evaluation: list[LabelledFile], seed: int) -> tuple[str, dict[str, list[LabelledFile]]]:
+    """Divide one evaluation folder: by the file names where they all tell, otherwise in stratified halves."""
+    usages = [USAGES.get(file.path.name.split("_")[0]) for file in evaluation]
+    if set(usages) == {"validation", "test"}:
+        pairs = list(zip(evaluation, usages, strict=True))
+        return "file names", {
+            split: [file for file, usage in pairs if usage == split] for split in ("validation", "test")
+        }
+    return f"stratified halves, seed {seed}", stratify(evaluation, {"validation": 0.5}, rest="test", seed=seed)
+
+
+@contextmanager
+def _parquet_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} must be a whole parquet file, but: {error}.") from error
+
+
+def _require_columns(file: Path, columns: list[str], wanted: tuple[str, ...]) -> None:
+    if missing := [name for name in wanted if name not in columns]:
+        raise DataError(
+            f"{file} must have the columns {', '.join(wanted)}, but lacks {', '.join(missing)}; it has "
+            f"{', '.join(columns) or 'none'}."
+        )

@@ -1,0 +1,227 @@
+"""Prepare a data set: decode it once into a store that every trial maps.
+
+Training images that are pixel-identical to a validation or test image, and those of one flat colour, are dropped (and
+counted in the manifest) unless asked otherwise. Evaluation splits stay whole, flat images included, so that figures
+compare with published ones.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from trainable.data.decoding import DecodedChunk, decode_all
+from trainable.data.fer2013 import read_fer2013
+from trainable.data.folder import read_folder
+from trainable.data.source import BrokenRecord, PrepareOptions, Source
+from trainable.data.spool import Spool, unwanted_for_training
+from trainable.data.store import SPLITS, STORE_VERSION, Store, check_replaceable, is_store, write_store
+from trainable.data.synthetic import read_synthetic
+from trainable.errors import DataError, nearest
+
+Reader = Callable[[Path | None, PrepareOptions], Source]
+
+NAMED_BROKEN = 3
+"""How many broken rows or files a message names."""
+_NOT_IN_STORES = ("sampler.py", "augmentation.py")
+_STALE_SECONDS = 24 * 3600
+
+
+def _read_synthetic(data_path: Path | None, options: PrepareOptions) -> Source:
+    if data_path is not None:
+        raise DataError(
+            f"the data set synthetic is drawn and takes no path, but got {data_path}. Leave out --data-path, or name "
+            "the data set that lies there with --dataset."
+        )
+    train, validation, test = options.synthetic_sizes
+    source = read_synthetic(
+        train=train, validation=validation, test=test, seed=options.seed, image_size=options.image_size
+    )
+    return dataclasses.replace(source, channels=options.channels)
+
+
+DATASETS: dict[str, Reader] = {
+    "synthetic": _read_synthetic,
+    "fer2013": read_fer2013,
+    "folder": read_folder,
+}
+"""Name -> reader. A new data set is a reader in a file of its own, and a line here."""
+
+
+def dataset_names() -> tuple[str, ...]:
+    """The names that `prepare_store` takes."""
+    return tuple(DATASETS)
+
+
+def prepare_store(
+    dataset: str,
+    data_path: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    options: PrepareOptions | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Return the path of a data set's store, preparing it where it is not prepared yet.
+
+    A `data_path` that is a store already is returned as it is, whatever `dataset` says. The store goes to `out`, or
+    to the cache folder under a key of the options, the source's files (paths, sizes, times) and this code; one that
+    was prepared from the same is used again. Images are decoded in `workers` processes (0: one per core). `progress`
+    shows a bar on a terminal, lines elsewhere, on stderr; what was skipped as unreadable is said there in any case.
+
+    Raises `DataError` where the data set is not known, not there, too damaged, or lacks images in a split.
+    """
+    if data_path is not None and is_store(data_path):
+        return Store.open(data_path).path
+    if dataset not in DATASETS:
+        raise DataError(f"no data set is called {dataset!r}.{nearest(dataset, DATASETS)}")
+    if workers < 0:
+        raise DataError(f"workers >= 0 must hold (0: one per core), but got {workers}.")
+    options = options or PrepareOptions()
+    try:
+        source = DATASETS[dataset](Path(data_path).expanduser() if data_path is not None else None, options)
+        key = _key(source, options)
+        target = Path(out).expanduser() if out is not None else stores_folder() / f"{dataset}-{key[:16]}"
+        if not _is_prepared(target, key):
+            check_replaceable(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(stores_folder())
+            _prepare(target, source, key, options, workers, progress)
+    except OSError as error:
+        raise DataError(f"{dataset} cannot be prepared: {error.filename or data_path}: {error.strerror}.") from error
+    return target
+
+
+def stores_folder() -> Path:
+    """Where stores go by default: $GLANCE_CACHE/stores, or glance/stores in $XDG_CACHE_HOME or ~/.cache."""
+    if cache := os.environ.get("GLANCE_CACHE"):
+        return Path(cache).expanduser() / "stores"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "glance" / "stores"
+
+
+def _key(source: Source, options: PrepareOptions) -> str:
+    """Hash of what a store's content depends on: what was asked, the code that decodes, the files as they are now."""
+    asked = [source.dataset, source.source, dataclasses.asdict(options), STORE_VERSION]
+    digest = hashlib.sha256(json.dumps(asked).encode())
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        if file.name not in _NOT_IN_STORES:
+            digest.update(file.read_bytes())
+    for file in source.files:
+        status = file.stat()
+        digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_prepared(target: Path, key: str) -> bool:
+    try:
+        return Store.open(target).manifest.source.get("key") == key
+    except DataError:
+        return False
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what interrupted writers left in the cache more than a day ago."""
+    for entry in folder.glob(".*"):
+        if entry.suffix in (".tmp", ".old") and time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _prepare(target: Path, source: Source, key: str, options: PrepareOptions, workers: int, progress: bool) -> None:
+    """Decode into files beside the target, then write the store from maps of them."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as scratch:
+        spools = {name: Spool(Path(scratch) / name) for name in SPLITS}
+        chunks = decode_all(source.records, source.image_size, source.channels, workers=workers)
+        broken = _fill(spools, _shown(chunks, source, progress), source, options.max_broken)
+        _require_images(spools, source)
+        masks = {} if options.keep_duplicates else unwanted_for_training(spools)
+        store = write_store(
+            target,
+            dataset=source.dataset,
+            classes=source.classes,
+            unseen_classes=source.unseen_classes,
+            splits={
+                "train": spools["train"].take(~np.any(list(masks.values()), axis=0) if masks else None),
+                "validation": spools["validation"].take(),
+                "test": spools["test"].take(),
+            },
+            source=source.source | {"options": dataclasses.asdict(options), "key": key},
+            dropped={"duplicate_of_evaluation": 0, "flat": 0, "broken": len(broken)}
+            | {reason: int(mask.sum()) for reason, mask in masks.items()},
+        )
+    if progress:
+        images = sum(sum(split.values()) for split in store.manifest.counts.values())
+        _say(f"prepared {source.dataset}: {images:,} images in {time.monotonic() - started:.1f} s")
+
+
+def _fill(
+    spools: Mapping[str, Spool], chunks: Iterator[DecodedChunk], source: Source, max_broken: int
+) -> list[BrokenRecord]:
+    """Spool all chunks; returns what was broken, and raises `DataError` once that is more than `max_broken`."""
+    broken: list[BrokenRecord] = []
+    for chunk in chunks:
+        broken.extend(chunk.broken)
+        if len(broken) > max_broken:
+            raise DataError(
+                f"at most {max_broken} unreadable rows or files are skipped, but {_place(source)} has more: "
+                f"{_named(broken)}. Mend them, or skip more with --max-broken."
+            )
+        for name, spool in spools.items():
+            spool.add(chunk, name)
+    if broken:
+        _say(f"warning: skipped {len(broken)} unreadable of {_place(source)}: {_named(broken)}")
+    return broken
+
+
+def _require_images(spools: Mapping[str, Spool], source: Source) -> None:
+    for name, spool in spools.items():
+        if not len(spool):
+            counts = ", ".join(f"{name}: {len(spool):,}" for name, spool in spools.items())
+            raise DataError(
+                f"every split must hold images, but the {name} split of {_place(source)} is empty ({counts})."
+            )
+
+
+def _place(source: Source) -> str:
+    return str(source.source.get("path", source.dataset))
+
+
+def _named(broken: list[BrokenRecord]) -> str:
+    """The first few, named: "a.jpg: it has no image; b.jpg: …; and 7 more"."""
+    named = [f"{record.origin}: {record.reason}" for record in broken[:NAMED_BROKEN]]
+    more = len(broken) - len(named)
+    return "; ".join(named + ([f"and {more} more"] if more else []))
+
+
+def _shown(chunks: Iterator[DecodedChunk], source: Source, progress: bool) -> Iterator[DecodedChunk]:
+    """Pass the chunks on under a progress bar, where someone is there to see it."""
+    if progress and sys.stderr.isatty():
+        return _under_bar(chunks, source)
+    if progress:
+        _say(f"preparing {source.dataset}" + (f": {source.total:,} images" if source.total else ""))
+    return chunks
+
+
+def _under_bar(chunks: Iterator[DecodedChunk], source: Source) -> Iterator[DecodedChunk]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(f"preparing {source.dataset}", total=source.total or None)
+        for chunk in chunks:
+            bar.advance(task, chunk.records)
+            yield chunk
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
