@@ -165,14 +165,13 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
             f"an experiment folder must hold a readable {LEDGER_NAME}, but {path}: {error.strerror}. "
             "Give the folder of one search, such as results/demo."
         ) from error
-    while lines and not lines[-1].strip():
-        lines.pop()
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     events = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered:
         event = _parse(line)
         if event is not None:
             events.append(event)
-        elif number < len(lines):
+        elif number != numbered[-1][0]:
             raise ExperimentError(
                 f"every line of {path} must be a JSON object with an event, but line {number} is not. "
                 "Restore the file, or remove that line to go on without it."
