@@ -1,1 +1,1 @@
-"""Where a trial runs under Ray Tune: the only place in this package that knows Ray."""
+"""A slot: one place where trials run, one after another. The only room of `trainable` that knows Ray."""

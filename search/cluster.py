@@ -1,0 +1,132 @@
+"""The Ray cluster a search runs on: connect, what it holds, how many trials fit."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainable.errors import GlanceError, ResourceError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """What one machine offers to trials."""
+
+    cpus: float
+    gpus: float
+    accelerator: str | None = None
+    """Name of its GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResources:
+    """What one trial takes."""
+
+    workers: int = 1
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+
+    def __str__(self) -> str:
+        cpus = f"{_count(self.workers, 'worker')} x {_count(self.cpus_per_worker, 'CPU')}"
+        gpus = f" and {self.workers} x {_count(self.gpus_per_worker, 'GPU')}" if self.gpus_per_worker else ""
+        return cpus + gpus
+
+
+def resources_of(nodes: list[Node], *, cpus_per_worker: int | None, gpus_per_worker: float | None) -> TrialResources:
+    """What a trial takes, with the defaults filled in: one CPU, and one GPU where the cluster has any."""
+    has_gpus = any(node.gpus for node in nodes)
+    return TrialResources(
+        cpus_per_worker=1 if cpus_per_worker is None else cpus_per_worker,
+        gpus_per_worker=float(has_gpus) if gpus_per_worker is None else gpus_per_worker,
+    )
+
+
+def count_slots(nodes: list[Node], resources: TrialResources) -> int:
+    """How many trials run at one time; raises `ResourceError` with the arithmetic where not even one does.
+
+    A worker needs its CPUs and GPUs on one node; the workers of a trial may lie on several.
+    """
+    slots = sum(_workers_on(node, resources) for node in nodes) // resources.workers
+    if slots == 0:
+        raise ResourceError(_arithmetic(nodes, resources))
+    return slots
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[list[Node]]:
+    """Connect to the running cluster (RAY_ADDRESS, or `ray start` on this machine), else start a local one.
+
+    Yields its nodes. A local one is shut down at the end; a running one goes on without this search. Where this
+    process is connected already, it stays so.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        yield [_node(entry["Resources"]) for entry in ray.nodes() if entry["Alive"]]
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def run_on_slot(function: Callable[..., T], *arguments: Any, resources: TrialResources) -> T:
+    """Run a function of `trainable.slot.tasks` on the cluster with one worker's resources; waits for its result.
+
+    The process that ran it may become a slot, with its imports done. A `GlanceError` comes back as raised there.
+    """
+    import ray
+
+    task = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=0)(function)
+    gpu = resources.gpus_per_worker > 0
+    try:
+        result: T = ray.get(task.remote(*arguments, threads=resources.cpus_per_worker, gpu=gpu))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, GlanceError):
+            raise error.cause from None
+        raise
+    return result
+
+
+def session_logs() -> Path:
+    """The folder on this machine where Ray keeps the logs of all its processes."""
+    import ray
+
+    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs"
+
+
+def _node(resources: dict[str, float]) -> Node:
+    names = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
+    return Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0), accelerator=names[0] if names else None)
+
+
+def _workers_on(node: Node, resources: TrialResources) -> int:
+    by_cpus = int(node.cpus // resources.cpus_per_worker)
+    if not resources.gpus_per_worker:
+        return by_cpus
+    if resources.gpus_per_worker < 1:
+        per_gpu = int(1 / resources.gpus_per_worker + 1e-6)
+        return min(by_cpus, int(node.gpus) * per_gpu)
+    return min(by_cpus, int(node.gpus // resources.gpus_per_worker))
+
+
+def _arithmetic(nodes: list[Node], resources: TrialResources) -> str:
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    has = f"{_count(cpus, 'CPU')} and {_count(gpus, 'GPU')} on {_count(len(nodes), 'node')}"
+    largest = max((node.cpus, node.gpus) for node in nodes) if nodes else (0.0, 0.0)
+    most = f", at most {largest[0]:g} and {largest[1]:g} on one" if len(nodes) > 1 else ""
+    return (
+        f"a trial must fit into the cluster, but a trial takes {resources}, and the cluster has {has}{most}. "
+        "Lower --cpus-per-worker or --gpus-per-worker, or add nodes."
+    )
+
+
+def _count(count: float, noun: str) -> str:
+    return f"{count:g} {noun}" if count == 1 else f"{count:g} {noun}s"

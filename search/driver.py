@@ -1,0 +1,137 @@
+"""Runs the trials of one experiment under Ray Tune."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+
+from search.cluster import TrialResources
+from search.experiment import Experiment
+from search.options import SearchOptions
+from search.recorder import Recorder
+from search.schedulers import SchedulerOptions, build_scheduler
+from search.searchers import Objective, build_searcher
+from search.spaces import Space
+from search.tune_adapters import RecordingCallback, SearchStopper, TrialSource
+from trainable.config import TrialConfig
+from trainable.data.store import Store
+from trainable.slot.slot import SlotOptions
+from trainable.slot.trial_slot import TrialSlot
+
+TUNE_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+}
+"""Switches off what Tune does beside running trials: printing, its own result files, its own Ctrl-C, its own state.
+
+A failed trial's result has no metric, which strict checking would take for an error.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """One search, ready to run."""
+
+    options: SearchOptions
+    space: Space
+    store: Store
+    resources: TrialResources
+    slots: int
+    """Trials that run at one time."""
+    experiment: Experiment
+
+
+def run_trials(search: Search, recorder: Recorder, tick: Callable[[], None]) -> None:
+    """Run trials until all have ended or the recorder says stop; `tick` is called several times a second.
+
+    A trial that the search's end cut off has no end in the ledger, and keeps its checkpoint. Ctrl-C and SIGTERM ask
+    the recorder to stop; the second one raises `KeyboardInterrupt`.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    options = search.options
+    folder = search.experiment.log.resolve()
+    tuner = tune.Tuner(
+        _slot_class(search),
+        tune_config=tune.TuneConfig(
+            search_alg=_trial_source(search, recorder),
+            scheduler=build_scheduler(str(options.scheduler), _scheduler_options(options)),
+            num_samples=options.trials,
+            max_concurrent_trials=search.slots,
+            reuse_actors=True,
+            trial_name_creator=_trial_id,
+            trial_dirname_creator=_trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            stop=SearchStopper(recorder),
+            callbacks=[RecordingCallback(recorder, tick)],
+            failure_config=tune.FailureConfig(max_failures=options.max_failures),
+            verbose=0,
+        ),
+    )
+    with _interruptible(recorder):
+        tuner.fit()
+
+
+def _slot_class(search: Search) -> Any:
+    """The slot with its options and resources bound to it; only plain values travel."""
+    options = SlotOptions(
+        store=str(search.store.path.resolve()),
+        checkpoints=str(search.experiment.checkpoints.resolve()),
+        metric=search.options.metric,
+        mode=search.options.mode,
+        threads=search.resources.cpus_per_worker,
+        gpu=search.resources.gpus_per_worker > 0,
+        working_folder=str(Path.cwd()),
+    )
+    bundle = {"CPU": search.resources.cpus_per_worker, "GPU": search.resources.gpus_per_worker}
+    request = tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}])
+    return tune.with_resources(tune.with_parameters(TrialSlot, options=asdict(options)), request)
+
+
+def _trial_source(search: Search, recorder: Recorder) -> TrialSource:
+    metric, mode = search.options.metric, search.options.mode
+    objective = Objective(metric=metric, mode=mode)
+    searcher = build_searcher(search.options.algo, search.space, objective, seed=search.options.seed)
+    return TrialSource(searcher, recorder, TrialConfig(seed=search.options.seed), metric=metric, mode=mode)
+
+
+def _scheduler_options(options: SearchOptions) -> SchedulerOptions:
+    return SchedulerOptions(
+        metric=options.metric,
+        mode=options.mode,
+        max_epochs=options.max_epochs,
+        grace_epochs=options.grace_epochs,
+        reduction_factor=options.reduction_factor,
+    )
+
+
+def _trial_id(trial: Any) -> str:
+    return str(trial.config["trial_id"])
+
+
+@contextlib.contextmanager
+def _interruptible(recorder: Recorder) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the search in order, and the second at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if recorder.stop_state == "INTERRUPTED":
+            raise KeyboardInterrupt
+        recorder.interrupt()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

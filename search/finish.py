@@ -1,0 +1,121 @@
+"""What comes after the last trial: the best one's weights, its test accuracy, and the summary."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.cluster import run_on_slot
+from search.console import failure_table
+from search.driver import Search
+from search.experiment import Experiment
+from search.failures import group_failures
+from search.ledger import best_report
+from search.recorder import Recorder
+from search.spaces import Space
+from trainable.slot.tasks import evaluate_model
+
+TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
+EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130}
+
+
+def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
+    """Record the last report of each trial that was cut off after its epoch was saved and before it was delivered."""
+    for trial_id, trial in recorder.trials.items():
+        folder = checkpoints / trial_id
+        report, best = _read_json(folder / "report.json"), _read_json(folder / "best.json")
+        if not trial.ended and report and best and report["epoch"] == best["epoch"] > trial.epochs:
+            recorder.reported(trial_id, report)
+
+
+def keep_best(search: Search, recorder: Recorder) -> None:
+    """Copy the best trial's weights to `best/`, test them once, and write `best.json`; nothing where no trial has any.
+
+    `best.json` comes last, so that where it exists `best/` is whole.
+    """
+    experiment = search.experiment
+    found = best_report(recorder.trials.values(), search.options.metric, search.options.mode)
+    if found is None:
+        return
+    trial, report = found
+    _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
+    folder, store = str(experiment.best.resolve()), str(search.store.path.resolve())
+    metrics = run_on_slot(evaluate_model, folder, store, "test", resources=search.resources)
+    test = {f"test_{name}": metrics[name] for name in TEST_METRICS}
+    experiment.write_best(trial, report, test, experiment.read_manifest()["dataset"])
+
+
+def exit_status(state: str, succeeded: bool) -> int:
+    """0 where the search ended in order with a best trial, 1 where it has none or was aborted, 130 for Ctrl-C."""
+    return EXIT_STATUS[state] or (0 if succeeded else 1)
+
+
+def print_summary(console: Console, search: Search, recorder: Recorder, state: str) -> None:
+    """What was found, what failed, and where to look further."""
+    experiment = search.experiment
+    causes = group_failures(recorder.trials.values())
+    best = _read_json(experiment.best_path)
+    if best is not None:
+        console.print(_best_table(best, search.space))
+    if causes:
+        console.print(failure_table(causes))
+    if causes and (best is None or state == "ABORTED"):
+        cause = recorder.abort_cause or causes[0]
+        console.print(Text(_traceback(experiment, cause.traceback_file)))
+    console.print(Text(_verdict(experiment, state, best)))
+
+
+def _best_table(best: Mapping[str, Any], space: Space) -> Table:
+    view = Table(title=f"Best: trial {best['number']}, epoch {best['epoch']}", title_justify="left", show_header=False)
+    for name in space.draws():
+        view.add_row(name, Text(_short(best["config"][name])))
+    view.add_section()
+    for name, value in best["metrics"].items():
+        if name.startswith(("val_", "test_")):
+            view.add_row(name, _short(value))
+    return view
+
+
+def _verdict(experiment: Experiment, state: str, best: Mapping[str, Any] | None) -> str:
+    how = {
+        "COMPLETED": "The search is complete.",
+        "TIME_BUDGET": "The time budget is used up; trials that still ran were cut off.",
+        "ABORTED": "The search was stopped: its first trials all failed alike. The traceback stands above.",
+        "INTERRUPTED": "The search was interrupted; what ran is kept.",
+    }[state]
+    if best is None:
+        how += " No trial succeeded."
+    return (
+        f"{how}\n"
+        f"  report:       python analysis/report.py {experiment.path}\n"
+        f"  all trials:   tensorboard --logdir {experiment.tensorboard}\n"
+        f"  everything:   {experiment.path}"
+    )
+
+
+def _traceback(experiment: Experiment, file: str | None) -> str:
+    return "" if file is None else (experiment.path / file).read_text(encoding="utf-8")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    fresh = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(source, fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values

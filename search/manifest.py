@@ -1,0 +1,60 @@
+"""What `experiment.json` says of a search before its first trial."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from search.cluster import Node, TrialResources
+from search.experiment import hardware
+from search.options import SearchOptions
+from search.spaces import Space
+from trainable.data.store import Store
+
+
+def build_manifest(
+    options: SearchOptions,
+    space: Space,
+    store: Store,
+    *,
+    nodes: Sequence[Node],
+    resources: TrialResources,
+    slots: int,
+    argv: Sequence[str] | None,
+) -> dict[str, Any]:
+    """What was asked, of which data, on what; `Experiment.create` adds name, time, versions and commit."""
+    return {
+        "command": [*sys.argv[:1], *(sys.argv[1:] if argv is None else argv)],
+        "algorithm": options.algo,
+        "scheduler": options.scheduler,
+        "space_name": options.space,
+        "space": {name: str(dimension) for name, dimension in space.draws().items()},
+        "fixed": space.fixed(),
+        "metric": options.metric,
+        "mode": options.mode,
+        "trials": options.trials,
+        "max_epochs": options.max_epochs,
+        "grace_epochs": options.grace_epochs,
+        "reduction_factor": options.reduction_factor,
+        "max_failures": options.max_failures,
+        "time_budget_seconds": options.time_budget_seconds,
+        "seed": options.seed,
+        "dataset": {
+            "name": store.manifest.dataset,
+            "path": options.data_path,
+            "store": str(store.path.resolve()),
+            "content_hash": store.manifest.content_hash,
+            "classes": list(store.manifest.classes),
+            "unseen_classes": list(store.manifest.unseen_classes),
+            "counts": store.manifest.counts,
+        },
+        "resources": {
+            "slots": slots,
+            "workers_per_trial": resources.workers,
+            "cpus_per_worker": resources.cpus_per_worker,
+            "gpus_per_worker": resources.gpus_per_worker,
+            "nodes": len(nodes),
+            "cluster_cpus": sum(node.cpus for node in nodes),
+            "cluster_gpus": sum(node.gpus for node in nodes),
+        },
+        "hardware": hardware([node.accelerator for node in nodes if node.accelerator]),
+    }

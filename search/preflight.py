@@ -1,0 +1,32 @@
+"""What is tried before any trial, so that a search that cannot work ends within seconds."""
+
+from pathlib import Path
+
+from search.cluster import TrialResources, run_on_slot
+from search.spaces import Space, structural_choices
+from trainable.config import TrialConfig
+from trainable.errors import ConfigError
+from trainable.slot.tasks import ProbeFailure, probe_configs
+
+
+def preflight(space: Space, store: Path, resources: TrialResources) -> None:
+    """Train one batch of each structural choice of the space, on the cluster, with a trial's resources.
+
+    Raises `DataError` where the store does not open there, `ConfigError` for a choice that cannot be trained.
+    """
+    defaults = TrialConfig().to_dict()
+    configs = [{**defaults, **choice} for choice in structural_choices(space)]
+    failures = run_on_slot(probe_configs, str(store), configs, resources=resources)
+    if failures:
+        raise ConfigError(_explain(failures[0], space, len(failures), len(configs)))
+
+
+def _explain(failure: ProbeFailure, space: Space, failed: int, tried: int) -> str:
+    choice = ", ".join(f"{name}={failure['config'][name]}" for name in space.dimensions)
+    sentence = (
+        f"one batch of each structural choice of the space must train, but {failed} of {tried} failed, the first with "
+        f"{choice}: "
+    )
+    if failure["user_error"]:
+        return sentence + failure["message"]
+    return f"{sentence}{failure['kind']}: {failure['message']} [{failure['where']}]\n{failure['traceback']}"

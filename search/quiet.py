@@ -1,0 +1,50 @@
+"""Keeps the terminal for the search: what libraries print goes to a file."""
+
+import io
+import os
+import sys
+import uuid
+from pathlib import Path
+from typing import TextIO
+
+
+class Quiet:
+    """While it lasts, file descriptors 1 and 2 lead to a log file; `terminal` is the standard output of before.
+
+    Descriptors, not `sys.stdout` alone, because Ray also writes from C++. The file lies in `folder` under a temporary
+    name until `keep` moves it; otherwise it is removed at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f".{uuid.uuid4().hex}.log"
+        self._kept = False
+        self.terminal: TextIO = sys.stdout
+
+    def keep(self, path: Path) -> None:
+        """Move the log to `path`, on the same file system; what comes later is added there."""
+        self._path.replace(path)
+        self._path, self._kept = path, True
+
+    def __enter__(self) -> "Quiet":
+        _flush()
+        self._saved = os.dup(1), os.dup(2)
+        self.terminal = io.TextIOWrapper(os.fdopen(os.dup(1), "wb", 0), "utf-8", write_through=True)
+        with self._path.open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _flush()
+        for descriptor, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        self.terminal.close()
+        if not self._kept:
+            self._path.unlink(missing_ok=True)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

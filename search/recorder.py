@@ -1,0 +1,120 @@
+"""What happens to trials, told to everything that keeps or shows it. Knows no Ray.
+
+The ledger is told first, so that a driver that dies in between has lost no event; what was removed or drawn from it
+can be made again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from search.failures import Cause, first_failures_alike, record_failure
+from search.ledger import LedgerWriter, Report, TrialRecord
+
+ALIKE_FAILURES = 3
+"""So many first trials that all fail alike stop a search."""
+
+
+class Listener(Protocol):
+    """Follows the trials: event files, the console."""
+
+    def started(self, trial: TrialRecord) -> None:
+        """The trial got a slot, for the first time or again."""
+        ...
+
+    def reported(self, trial: TrialRecord, report: Report) -> None:
+        """An epoch of the trial is over."""
+        ...
+
+    def ended(self, trial: TrialRecord) -> None:
+        """No further report will come."""
+        ...
+
+
+class Recorder:
+    """Writes each event to the ledger and passes it on; says when the search must stop.
+
+    `retained` is called for each trial that ended, after the listeners. `stop_state` is None while the search may go
+    on, else the state it ends in: `ABORTED` once the first trials all failed alike (`abort_cause`), `TIME_BUDGET` after
+    `time_budget_seconds`, `INTERRUPTED` when somebody asked for it.
+    """
+
+    def __init__(
+        self,
+        ledger: LedgerWriter,
+        listeners: list[Listener],
+        *,
+        retained: Callable[[TrialRecord], None],
+        trials: int,
+        max_epochs: int,
+        time_budget_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._listeners = listeners
+        self._retained = retained
+        self._alike = min(ALIKE_FAILURES, trials)
+        self._max_epochs = max_epochs
+        self._clock = clock
+        self._deadline = None if time_budget_seconds is None else clock() + time_budget_seconds
+        self._stop_state: str | None = None
+        self.abort_cause: Cause | None = None
+
+    @property
+    def trials(self) -> Mapping[str, TrialRecord]:
+        """Every trial by its id."""
+        return self._ledger.trials
+
+    @property
+    def stop_state(self) -> str | None:
+        """Why the search must stop now; None where it may go on."""
+        if self._stop_state is None and self._deadline is not None and self._clock() >= self._deadline:
+            self._stop_state = "TIME_BUDGET"
+        return self._stop_state
+
+    def interrupt(self) -> None:
+        """Somebody asked the search to end."""
+        self._stop_state = self._stop_state or "INTERRUPTED"
+
+    def created(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
+        """The searcher drew a trial."""
+        self._ledger.created(trial_id, number, config)
+
+    def started(self, trial_id: str, *, node: str, pid: int) -> None:
+        """A slot took the trial."""
+        self._ledger.started(trial_id, attempt=self.trials[trial_id].attempts + 1, node=node, pid=pid)
+        for listener in self._listeners:
+            listener.started(self.trials[trial_id])
+
+    def reported(self, trial_id: str, report: Mapping[str, Any]) -> None:
+        """An epoch is over; one that is known already, from before a restart, is passed over."""
+        trial = self.trials[trial_id]
+        if report["epoch"] <= trial.epochs:
+            return
+        self._ledger.report(trial_id, report)
+        for listener in self._listeners:
+            listener.reported(trial, trial.reports[-1])
+
+    def completed(self, trial_id: str) -> None:
+        """The trial reached its last epoch, or the scheduler stopped it before."""
+        state = "FINISHED" if self.trials[trial_id].epochs >= self._max_epochs else "STOPPED"
+        self._ended(trial_id, state, None)
+
+    def failed(self, trial_id: str, failure: Mapping[str, Any]) -> None:
+        """The trial failed; `failure` is a `trainable.slot.failure.Failure`."""
+        self._ended(trial_id, "FAILED", record_failure(self._ledger.path.parent, failure))
+        cause = first_failures_alike(self.trials.values(), self._alike)
+        if cause is not None and not self._others_do_better(cause):
+            self.abort_cause = cause
+            self._stop_state = self._stop_state or "ABORTED"
+
+    def _ended(self, trial_id: str, state: str, failure: Mapping[str, Any] | None) -> None:
+        self._ledger.ended(trial_id, state, failure)
+        for listener in self._listeners:
+            listener.ended(self.trials[trial_id])
+        self._retained(self.trials[trial_id])
+
+    def _others_do_better(self, cause: Cause) -> bool:
+        """Whether a trial that still runs came further than each of those that failed."""
+        furthest = max(trial.epochs for trial in cause.trials)
+        return any(trial.epochs > furthest for trial in self.trials.values() if trial.state != "FAILED")

@@ -1,0 +1,60 @@
+"""What a failed trial tells: kind, message, where, and the full traceback, as plain text."""
+
+import traceback
+from pathlib import Path
+from typing import TypedDict
+
+PROJECT = Path(__file__).parents[2]
+"""The folder that holds the project's packages."""
+
+
+class Failure(TypedDict):
+    """Why a trial failed, ready to cross a process boundary."""
+
+    kind: str
+    message: str
+    where: str
+    """`file:line` of the last frame inside this project; of the last frame of all where none is."""
+    traceback: str
+
+
+def describe_failure(error: BaseException) -> Failure:
+    """Put an exception into words."""
+    return Failure(
+        kind="OutOfMemoryError" if is_out_of_memory(error) else type(error).__name__,
+        message=str(error).strip() or type(error).__name__,
+        where=_where(error),
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a host or a device ran out of memory; torch says it in three ways."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def is_device_broken(error: BaseException) -> bool:
+    """Whether the CUDA context of this process may be unusable from now on.
+
+    After an asynchronous CUDA error (illegal address, device-side assert) each later call fails too; running out of
+    memory leaves the context whole.
+    """
+    if is_out_of_memory(error):
+        return False
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        word in text for word in ("CUDA error", "CUBLAS_STATUS", "cuDNN error")
+    )
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
+            return f"{path.relative_to(PROJECT).as_posix()}:{frame.lineno}"
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"

@@ -1,0 +1,158 @@
+"""One slot: trial after trial in one process, without Ray.
+
+A trial's files, all below `checkpoints/<trial_id>/`, are written in this order after each epoch, so that a process
+that dies anywhere leaves a state from which the next one goes on:
+
+    report.json    the epoch's report
+    last/          the checkpoint after that epoch
+    best/          weights and config, where the metric improved; then best.json, which epoch that was
+
+A trial that goes on sends the report of its checkpoint's epoch again, because nobody knows whether the dead process
+still delivered it. If the process died between report.json and last/, the epoch is trained again, with the same
+result.
+"""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainable.errors import DivergedError
+from trainable.files import write_json
+from trainable.slot.failure import Failure, describe_failure, is_device_broken
+from trainable.slot.memory import MemoryGuard
+from trainable.slot.runner import Runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotOptions:
+    """What every trial of an experiment shares."""
+
+    store: str
+    """Path of the data store."""
+    checkpoints: str
+    """Folder that gets one folder per trial."""
+    metric: str
+    """Name of the report's entry that decides which epoch is best."""
+    mode: str
+    """`max` or `min`."""
+    threads: int = 1
+    """CPU threads of each worker."""
+    gpu: bool = False
+    """Whether each worker has a GPU or a share of one."""
+    working_folder: str | None = None
+    """What relative paths in a config are relative to; None leaves the process where it is."""
+
+
+class Slot:
+    """Runs trials one after another through a `Runner`.
+
+    An exception inside a trial ends that trial with a `Failure`, and the slot goes on.
+    `retire_reason` is set once the slot should run no further trial: after a leak, or a CUDA error.
+    """
+
+    def __init__(self, options: SlotOptions, runner: Runner, guard: MemoryGuard | None = None) -> None:
+        self._options = options
+        self._runner = runner
+        self._guard = guard or MemoryGuard()
+        self._trial_id = ""
+        self._config: Mapping[str, Any] = {}
+        self._running = False
+        self.retire_reason: str | None = None
+
+    def begin(self, trial_id: str, config: Mapping[str, Any]) -> None:
+        """Take the next trial; the one before it is released. The first `step` starts it."""
+        self._release()
+        self._trial_id = trial_id
+        self._config = config
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch; returns `{"report": {...}, "done": bool}`, or `{"failure": {...}, "done": True}`."""
+        try:
+            report = self._resume_or_run()
+            done = report["epoch"] >= self._config["max_epochs"]
+        except Exception as error:
+            return {"failure": self._fail(error), "done": True}
+        if done:
+            self._release()
+        return {"report": report, "done": done}
+
+    def describe(self) -> dict[str, Any]:
+        """Where this slot runs, and whether it is about to retire."""
+        return {"node": platform.node(), "pid": os.getpid(), "retire_reason": self.retire_reason}
+
+    def close(self) -> None:
+        """Release the trial and everything the runner holds."""
+        self._runner.stop()
+        self._runner.close()
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._options.checkpoints) / self._trial_id
+
+    def _resume_or_run(self) -> dict[str, Any]:
+        if not self._running:
+            report = self._start()
+            if report is not None:
+                self._keep_best(report)
+                return report
+        report = self._runner.run_epoch()
+        self._check_metric(report)
+        write_json(self._folder / "report.json", report)
+        self._runner.save(self._folder / "last")
+        self._keep_best(report)
+        return report
+
+    def _start(self) -> dict[str, Any] | None:
+        """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
+        self._running = True
+        if self._options.working_folder is not None:
+            os.chdir(self._options.working_folder)
+        epochs_done = self._runner.start(self._config, self._folder / "last")
+        report = _read_json(self._folder / "report.json")
+        return report if report is not None and report["epoch"] == epochs_done else None
+
+    def _check_metric(self, report: Mapping[str, Any]) -> None:
+        value = report.get(self._options.metric)
+        if value is None:
+            known = ", ".join(sorted(report))
+            raise KeyError(f"the report must hold the metric {self._options.metric!r}, but holds {known}")
+        if not math.isfinite(value):
+            raise DivergedError(f"{self._options.metric} must be finite, but is {value} after epoch {report['epoch']}.")
+
+    def _keep_best(self, report: Mapping[str, Any]) -> None:
+        best = _read_json(self._folder / "best.json")
+        value = report[self._options.metric]
+        sign = 1 if self._options.mode == "max" else -1
+        if best is None or sign * value > sign * best[self._options.metric]:
+            self._runner.save_model(self._folder / "best")
+            write_json(self._folder / "best.json", {"epoch": report["epoch"], self._options.metric: value})
+
+    def _fail(self, error: Exception) -> Failure:
+        failure = describe_failure(error)
+        if is_device_broken(error):
+            self.retire_reason = f"a CUDA error: {failure['message'].splitlines()[0]}"
+        error.__traceback__ = None
+        self._release()
+        return failure
+
+    def _release(self) -> None:
+        """Give the trial's memory back, and retire where it did not come back."""
+        if not self._running:
+            return
+        self._running = False
+        self._runner.stop()
+        if self.retire_reason is None:
+            self.retire_reason = self._guard.leak()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file that `write_json` wrote; None where there is none."""
+    if not path.exists():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values

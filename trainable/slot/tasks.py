@@ -1,0 +1,67 @@
+"""Single tasks around a search that run where its trials run: the probe before the first, the test after the last."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainable.errors import GlanceError, TrialFailure
+from trainable.slot.failure import Failure, describe_failure
+
+
+class ProbeFailure(Failure):
+    """A config that cannot be trained."""
+
+    config: dict[str, Any]
+    user_error: bool
+    """Whether `message` alone tells the user what to do."""
+
+
+def probe_configs(store: str, configs: Sequence[Mapping[str, Any]], *, threads: int, gpu: bool) -> list[ProbeFailure]:
+    """Open the store and train one batch of each config; returns those that failed.
+
+    A batch that diverges is no failure here: that depends on more than the structure. Raises `DataError` where the
+    store does not open on this node.
+    """
+    import torch
+
+    from trainable.config import TrialConfig
+    from trainable.training.trainer import Trainer
+
+    data = _open_data(store, threads=threads, gpu=gpu)
+    failures = []
+    for values in configs:
+        try:
+            config = TrialConfig.from_dict(values)
+            one_batch = TrialConfig.from_dict({**values, "epoch_samples": config.batch_size, "max_epochs": 1})
+            Trainer(one_batch, data).train_epoch()
+        except TrialFailure:
+            continue
+        except Exception as error:
+            failure = describe_failure(error)
+            failures.append(ProbeFailure(**failure, config=dict(values), user_error=isinstance(error, GlanceError)))
+    if gpu:
+        torch.cuda.synchronize()
+    return failures
+
+
+def evaluate_model(folder: str, store: str, split: str, *, threads: int, gpu: bool) -> dict[str, float]:
+    """Zero-shot metrics of a saved model over the training classes of one split: accuracy, loss and more.
+
+    Raises `CheckpointError` or `DataError`.
+    """
+    from trainable.training.predictor import ZeroShotPredictor
+    from trainable.training.zero_shot import confusion_matrix, metrics_of
+
+    data = _open_data(store, threads=threads, gpu=gpu)
+    predictor = ZeroShotPredictor.load(Path(folder), data.device)
+    return metrics_of(*confusion_matrix(predictor.model, data.split(split), predictor.classifier(data.classes)))
+
+
+def _open_data(store: str, *, threads: int, gpu: bool) -> Any:
+    import torch
+
+    from trainable.data.store import Store
+    from trainable.training.device_data import DeviceData
+
+    torch.set_num_threads(threads)
+    return DeviceData(Store.open(Path(store)), torch.device("cuda" if gpu else "cpu"))

@@ -1,0 +1,76 @@
+"""The `tune.Trainable` around a slot: one actor that runs trial after trial.
+
+How a slot retires. Tune has no way for a reused actor to decline a trial: `reset_config` returning False, and any
+error while an actor is reset, fail the trial that was to come, without a retry. So a reset always succeeds, and a
+retiring slot raises `SlotRetired` from the first `step` of the next trial. That is a `RayActorError` with `preempted`
+set, which Tune takes as an actor lost to no fault of the trial's: it drops the actor, starts the trial again on a new
+one, and does not count the failure against `max_failures`.
+
+What stays open: a process that is killed while it waits between two trials fails the next one (state FAILED, kind
+`SlotDied`); Tune notices the death only in the reset, and does not retry that.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayActorError
+
+from trainable.slot.runner import InProcessRunner
+from trainable.slot.slot import Slot, SlotOptions
+
+
+class SlotRetired(RayActorError):  # noqa: N818
+    """The slot takes no further trial; the one it was given goes to a fresh slot."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(error_msg=f"the slot retired: {reason}", preempted=True)
+
+
+class TrialSlot(tune.Trainable):
+    """Runs the trials that Tune hands it; needs `reuse_actors=True` to stay warm.
+
+    A trial's Tune config is `{"trial_id": str, "config": {hyperparameters}}`. `options` holds the fields of
+    `SlotOptions` as a plain dict and comes through `tune.with_parameters`. Checkpoints are the slot's own, not
+    Tune's: see `trainable.slot.slot`.
+    """
+
+    def setup(self, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
+        """Build the slot once per process."""
+        if options is None:
+            raise TypeError("TrialSlot needs its options: wrap it in tune.with_parameters(TrialSlot, options=...)")
+        self._options = SlotOptions(**options)
+        self._slot = build_slot(self._options)
+        self.reset_config(config)
+
+    def step(self) -> dict[str, Any]:
+        """One epoch: what `Slot.step` returns, and the epoch and the metric where a scheduler looks for them."""
+        if self._slot.retire_reason is not None:
+            raise SlotRetired(self._slot.retire_reason)
+        outcome = self._slot.step()
+        report = outcome.get("report", {})
+        return {**outcome, **{name: report[name] for name in ("epoch", self._options.metric) if name in report}}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial; it starts in the next `step`."""
+        self._slot.begin(new_config["trial_id"], new_config["config"])
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """Where this slot runs, and whether it is about to retire."""
+        return self._slot.describe()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to add: each epoch's checkpoint is in the experiment's folder already."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load: a started trial goes on from its own checkpoint."""
+
+    def cleanup(self) -> None:
+        """Release what the slot holds."""
+        self._slot.close()
+
+
+def build_slot(options: SlotOptions) -> Slot:
+    """The slot for trials of one worker."""
+    return Slot(options, InProcessRunner(Path(options.store), threads=options.threads, gpu=options.gpu))
