@@ -62,7 +62,7 @@ TRAITS: dict[str, tuple[float, float]] = {
     "light": (0.05, 0.42),
     "exposure": (0.94, 1.24),
     "contrast": (0.84, 1.18),
-    "blur": (0.0, 0.12),
+    "blur": (0.0, 0.09),
     "noise": (0.003, 0.026),
 }
 """What varies between faces besides the expression, each uniform within its range."""
