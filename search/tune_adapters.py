@@ -21,7 +21,14 @@ from trainable.slot.failure import Failure
 LOCATION_TIMEOUT_SECONDS = 60.0
 
 
-class TrialSource(TuneSearcher):
+class _Unpickled:
+    """Tune pickles what it is given for a restore of its own, which is never used: a search goes on from its ledger."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TrialSource(_Unpickled, TuneSearcher):
     """Hands the searcher's configs to Tune as `{"trial_id": ..., "config": {...}}`, and results back to the searcher.
 
     `defaults` fills the hyperparameters that the space does not name.
@@ -64,7 +71,7 @@ class TrialSource(TuneSearcher):
         raise NotImplementedError("a search goes on from its ledger")
 
 
-class RecordingCallback(tune.Callback):
+class RecordingCallback(_Unpickled, tune.Callback):
     """Tells the recorder what Tune tells its callbacks.
 
     `tick` is called after each step of Tune's loop, several times a second; `locate` asks a trial's slot where it runs.
@@ -110,7 +117,7 @@ class RecordingCallback(tune.Callback):
         self._recorder.failed(trial.config["trial_id"], slot_death(trial))
 
 
-class SearchStopper(tune.Stopper):
+class SearchStopper(_Unpickled, tune.Stopper):
     """Stops the whole search when the recorder says so; never a single trial."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -123,10 +130,6 @@ class SearchStopper(tune.Stopper):
     def stop_all(self) -> bool:
         """Whether the search must end."""
         return self._recorder.stop_state is not None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its stopper for a restore of its own, which is never used."""
-        return {}
 
 
 def locate_slot(trial: Any) -> dict[str, Any] | None:
