@@ -127,7 +127,9 @@ def cause_text(cause: Cause) -> str:
 
 def failure_table(causes: Collection[Cause]) -> Table:
     """Every cause once."""
-    view = Table("trials", "cause", "where", "traceback", title="Failed trials", title_justify="left")
+    view = Table(title="Failed trials", title_justify="left")
+    for heading in ("trials", "cause", "where", "traceback"):
+        view.add_column(heading, overflow="fold")
     for cause in causes:
         view.add_row(str(len(cause.trials)), Text(cause.summary), Text(cause.where), cause.traceback_file or "")
     return view

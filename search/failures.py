@@ -17,8 +17,8 @@ CONFIG_DEPENDENT_FACTOR = 4
 
 _VARYING = (
     (re.compile(r"0x[0-9a-fA-F]+"), "<address>"),
-    (re.compile(r"\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{6,}\b"), "<id>"),
-    (re.compile(r"[+-]?\b[0-9]+(?:\.[0-9]+)*(?:e[+-]?[0-9]+)?", re.IGNORECASE), "<n>"),
+    (re.compile(r"(?<![0-9A-Za-z])(?=[a-f]*[0-9])[0-9a-f]{6,}(?![0-9A-Za-z])"), "<id>"),
+    (re.compile(r"[+-]?(?<![0-9A-Za-z])[0-9]+(?:\.[0-9]+)*(?:e[+-]?[0-9]+)?", re.IGNORECASE), "<n>"),
 )
 
 
@@ -29,7 +29,7 @@ class Cause:
     kind: str
     """The exception's class."""
     summary: str
-    """The last line of the first such trial's traceback, numbers and all."""
+    """The last line of the first such trial's traceback."""
     where: str
     """`file:line` in this project."""
     trials: tuple[TrialRecord, ...]
@@ -92,7 +92,7 @@ def _cause(trials: list[TrialRecord]) -> Cause:
     failure = trials[0].failure or {}
     return Cause(
         kind=failure["kind"],
-        summary=f"{failure['kind']}: {_last_line(failure)}",
+        summary=_last_line(failure),
         where=failure["where"],
         trials=tuple(trials),
         traceback_file=failure.get("traceback_file"),
@@ -105,9 +105,9 @@ def _by_end(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def _last_line(failure: Mapping[str, Any]) -> str:
-    """The line that names the cause: the message's first, or the last one of a traceback carried in the message."""
+    """The exception's class and first line of its message; where the message carries a traceback, that one's last."""
     lines = [line.strip() for line in failure["message"].splitlines() if line.strip()] or [""]
-    return lines[-1] if "Traceback (most recent call last)" in failure["message"] else lines[0]
+    return lines[-1] if "Traceback (most recent call last)" in failure["message"] else f"{failure['kind']}: {lines[0]}"
 
 
 def _without_varying(text: str) -> str:
