@@ -1,1 +1,60 @@
-"""Reads experiments and draws them. Importing it loads neither torch nor ray."""
+"""What a search found: tidy tables, summaries, figures and the report.
+
+    from analysis import load
+    reports, trials = load("results/demo")
+
+Importing this package is quick: pandas, plotly and matplotlib are imported where they are used, torch and ray never.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """The reports and the trials of an experiment folder, finished or still running.
+
+    Both frames also carry every hyperparameter as a column `config/<name>` (`config/learning_rate` …).
+
+    `reports` has one row per report, that is per epoch of a trial, in the order of trial and epoch:
+
+    | column | meaning |
+    |---|---|
+    | `trial_id`, `number` | the trial's id, and its place in the order of creation, from 0 |
+    | `state` | the trial's state now: PENDING, RUNNING, FINISHED, STOPPED (by the scheduler) or FAILED |
+    | `epoch` | epochs trained, from 1 |
+    | `samples_seen` | training images seen so far, over all workers |
+    | `time` | when it was reported, in unix seconds |
+    | `elapsed_seconds` | the same, in seconds of searching since the start; pauses between two runs are left out |
+    | `epoch_seconds`, `images_per_second` | time of this epoch, and its training images per second |
+    | `train_loss`, `val_loss` | mean loss in nats; its chance level depends on the batch size |
+    | `train_accuracy`, `val_accuracy`, `val_balanced_accuracy` | shares from 0 to 1 |
+    | `learning_rate_now`, `logit_scale_now` | state at the epoch's end; the logit scale in log space |
+    | `gradient_norm` | mean global norm before clipping |
+    | `predicted_classes` | distinct classes predicted on the validation split |
+
+    Further metrics a trial reports become columns of their own names. A value that was not finite is NaN.
+
+    `trials` has one row per trial, in the order of creation:
+
+    | column | meaning |
+    |---|---|
+    | `trial_id`, `number`, `state` | as above |
+    | `rank` | 1 is best, by the search's metric at the trial's best epoch; NaN where failed or without a value |
+    | `attempts` | how often it was started |
+    | `epochs` | epochs trained |
+    | `best_epoch`, `best_value` | where the search's metric was best, and the metric there |
+    | `best/<metric>` | every metric of that best report, in the units above |
+    | `train_seconds` | sum of `epoch_seconds` |
+    | `created_time`, `started_time`, `ended_time` | unix seconds; NaN where it has not happened |
+    | `failure/kind`, `failure/message`, `failure/where` | why it failed, if it did: class, sentence, file and line |
+    | `failure/traceback_file` | the full traceback's path inside the experiment folder |
+
+    Raises `ExperimentError` where the folder holds no experiment or its ledger cannot be read.
+    """
+    from analysis.frames import load_experiment
+
+    loaded = load_experiment(Path(experiment))
+    return loaded.reports, loaded.trials

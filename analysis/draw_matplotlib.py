@@ -1,0 +1,146 @@
+"""Draws a `Plot` for paper."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis.fonts import families, legible
+from analysis.plot import Axis, Mark, Plot, Series
+from analysis.theme import LIGHT, LIGHT_SCALE, ROLES
+
+SIZE_INCHES = (7.0, 4.2)
+_SYMBOLS = {"disc": "o", "ring": "o", "cross": "X", "triangle": "^", "star": "*"}
+_AREAS = {"disc": 42, "ring": 34, "cross": 38, "triangle": 40, "star": 210}
+_NAMED = ("best", "second", "third")
+
+
+def draw(plot: Plot) -> Figure:
+    """A static figure; no text is read as mathematical notation, so a name from the data is shown as it is."""
+    with rc_context(_style()):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(legible(plot.title), loc="left", fontsize=12, fontweight="bold", pad=28)
+        colours = _colours(plot)
+        for order, series in enumerate(plot.series):
+            _draw_series(axes, series, colours, zorder=2 + order / 100, large=bool(plot.scale))
+        _set_axis(axes, plot.x, "x")
+        _set_axis(axes, plot.y, "y")
+        for mark in plot.marks:
+            _draw_mark(axes, mark)
+        if any(len(series.values) for series in plot.series):
+            bar = figure.colorbar(colours, ax=axes, aspect=32, pad=0.02, ticks=MaxNLocator(6, integer=True))
+            bar.set_label(legible(plot.scale))
+            bar.outline.set_visible(False)
+        _draw_legend(axes)
+    return figure
+
+
+def _colours(plot: Plot) -> ScalarMappable:
+    low, high = plot.scale_bounds
+    norm = Normalize(low, high if high > low else low + 1)
+    return ScalarMappable(norm, LinearSegmentedColormap.from_list("epochs", LIGHT_SCALE))
+
+
+def _style() -> dict[Any, Any]:
+    return {
+        "font.family": families(),
+        "font.size": 10,
+        "text.parse_math": False,
+        "text.color": LIGHT["ink"],
+        "axes.labelcolor": LIGHT["ink"],
+        "axes.edgecolor": LIGHT["line"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": LIGHT["grid"],
+        "xtick.color": LIGHT["line"],
+        "ytick.color": LIGHT["line"],
+        "xtick.labelcolor": LIGHT["ink"],
+        "ytick.labelcolor": LIGHT["ink"],
+    }
+
+
+def _draw_series(axes: Axes, series: Series, colours: ScalarMappable, *, zorder: float, large: bool) -> None:
+    x, y = np.asarray(series.x, dtype=float), np.asarray(series.y, dtype=float)
+    common: dict[str, Any] = {"zorder": zorder, "label": legible(series.name) if series.in_legend else "_"}
+    if series.style == "bars":
+        axes.barh(y, x, height=0.6, color=ROLES[series.role], **common)
+    elif series.style == "points":
+        axes.scatter(x, y, **_marker(series, colours, large), **common)
+    else:
+        axes.plot(x, y, **_stroke(series), **common)
+
+
+def _marker(series: Series, colours: ScalarMappable, large: bool) -> dict[str, Any]:
+    shades = colours.to_rgba(np.asarray(series.values)) if len(series.values) else [ROLES[series.role]]
+    return {
+        "s": _AREAS[series.symbol] if large else 9,
+        "marker": _SYMBOLS[series.symbol],
+        "facecolors": "none" if series.symbol == "ring" else shades,
+        "edgecolors": "white" if series.symbol == "star" else shades,
+        "linewidths": 1.6 if series.symbol == "ring" else 0.8,
+        "alpha": 0.45 if series.role == "faint" else None,
+    }
+
+
+def _stroke(series: Series) -> dict[str, Any]:
+    named, steps = series.role in _NAMED, series.style == "steps"
+    return {
+        "color": ROLES[series.role],
+        "linewidth": 2.2 if named else 0.9,
+        "alpha": 1.0 if named else 0.7,
+        "drawstyle": "steps-post" if steps else "default",
+        "marker": None if steps else "o",
+        "markersize": 4 if named else 2.5,
+    }
+
+
+def _set_axis(axes: Axes, axis: Axis, which: str) -> None:
+    name = getattr(axes, f"{which}axis")
+    if axis.log:
+        getattr(axes, f"set_{which}scale")("log")
+    elif axis.categories:
+        name.set_ticks(range(len(axis.categories)), list(map(legible, axis.categories)))
+        name.grid(visible=False)
+    if axis.bounds:
+        getattr(axes, f"set_{which}lim")(*axis.bounds)
+    if axis.label == "epoch":
+        name.set_major_locator(MaxNLocator(integer=True))
+    name.set_label_text(legible(axis.label))
+
+
+def _draw_mark(axes: Axes, mark: Mark) -> None:
+    line: dict[str, Any] = {"color": ROLES["faint"], "linewidth": 1.0, "linestyle": ":", "zorder": 1.5}
+    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": ROLES["faint"]}
+    if mark.vertical:
+        axes.axvline(mark.value, **line)
+        top = axes.get_xaxis_transform()
+        axes.annotate(legible(mark.label), (mark.value, 1), xycoords=top, xytext=(3, -3), va="top", **text)
+    else:
+        axes.axhline(mark.value, **line)
+        right = axes.get_yaxis_transform()
+        axes.annotate(legible(mark.label), (1, mark.value), xycoords=right, xytext=(-3, 2), ha="right", **text)
+
+
+def _draw_legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=6,
+            frameon=False,
+            fontsize=9,
+            handletextpad=0.3,
+            columnspacing=1.0,
+            borderaxespad=0.1,
+        )

@@ -1,0 +1,210 @@
+"""An experiment folder as tidy pandas frames."""
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.hyperparameters import Hyperparameter, hyperparameters_of
+from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state
+from trainable.errors import ExperimentError
+
+CONFIG = "config/"
+_FAILURE_KEYS = ("kind", "message", "where", "traceback_file")
+_REPORT_COLUMNS = ("trial_id", "number", "state", "epoch", "samples_seen", "time", "elapsed_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything the analysis knows of one experiment."""
+
+    path: Path
+    manifest: dict[str, Any]
+    """`experiment.json`: what was asked, of which data, with which versions."""
+    best: dict[str, Any] | None
+    """`best.json`, which a search writes when it has chosen; None before."""
+    state: str
+    """PENDING, RUNNING, or how the search ended (`search.ledger.SEARCH_STATES`)."""
+    seconds: float
+    """Time spent searching until the last event, pauses between two runs left out."""
+    reports: pd.DataFrame
+    """One row per report; see `analysis.load`."""
+    trials: pd.DataFrame
+    """One row per trial; see `analysis.load`."""
+    hyperparameters: dict[str, Hyperparameter]
+    """Those that are worth a plot, by name."""
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return str(self.manifest.get("name") or self.path.resolve().name)
+
+    @property
+    def metric(self) -> str:
+        """The metric that the search optimised."""
+        return str(self.manifest.get("metric") or "val_accuracy")
+
+    @property
+    def mode(self) -> str:
+        """`max` or `min`."""
+        return "min" if self.manifest.get("mode") == "min" else "max"
+
+    @property
+    def chance(self) -> float | None:
+        """Accuracy of guessing among the classes that were trained; None where the manifest does not count them."""
+        dataset = self.manifest.get("dataset") or {}
+        train = (dataset.get("counts") or {}).get("train")
+        classes = sum(1 for count in train.values() if count) if isinstance(train, dict) else 0
+        return 1 / classes if classes else None
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment folder, whatever its state; raises `ExperimentError` where it is none."""
+    manifest = _read_manifest(path)
+    events = read_ledger(path / LEDGER_NAME) if (path / LEDGER_NAME).exists() else []
+    records = fold_trials(events)
+    clock = Clock(events)
+    trials = trials_frame(records, str(manifest.get("metric") or "val_accuracy"), str(manifest.get("mode") or "max"))
+    return Experiment(
+        path=path,
+        manifest=manifest,
+        best=_read_json(path / "best.json"),
+        state=search_state(events),
+        seconds=clock.elapsed(events[-1]["time"]) if events else 0.0,
+        reports=reports_frame(records, clock),
+        trials=trials,
+        hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
+    )
+
+
+class Clock:
+    """Turns unix seconds into seconds of searching: pauses between two runs of a search do not count."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        self._start = events[0]["time"] if events else 0.0
+        self._ends: list[float] = []
+        self._paused: list[float] = [0.0]
+        for before, event in pairwise(events):
+            if event["event"] == "search_started":
+                self._ends.append(event["time"])
+                self._paused.append(self._paused[-1] + max(0.0, event["time"] - before["time"]))
+
+    def elapsed(self, time: float) -> float:
+        """Seconds of searching between the first event and `time` (unix seconds)."""
+        return float(time - self._start - self._paused[bisect_right(self._ends, time)])
+
+
+def reports_frame(records: Sequence[TrialRecord], clock: Clock) -> pd.DataFrame:
+    """One row per report, in the order of trial and epoch; columns as documented at `analysis.load`."""
+    rows = [
+        {"trial_id": record.trial_id, "number": record.number, "state": record.state, **_with_nan(report)}
+        for record in records
+        for report in record.reports
+    ]
+    frame = pd.DataFrame(rows, columns=None if rows else list(_REPORT_COLUMNS))
+    frame["elapsed_seconds"] = [clock.elapsed(row["time"]) for row in rows]
+    front = [name for name in _REPORT_COLUMNS if name in frame]
+    frame = frame[front + [name for name in frame if name not in front]]
+    configs = _config_frame(records)
+    return frame.join(configs, on="trial_id") if rows else frame.reindex(columns=[*frame, *configs])
+
+
+def trials_frame(records: Sequence[TrialRecord], metric: str, mode: str) -> pd.DataFrame:
+    """One row per trial, in the order of creation; columns as documented at `analysis.load`."""
+    bests = [_best_of(record, metric, mode) for record in records]
+    rows = [_trial_row(record, best, metric) for record, best in zip(records, bests, strict=True)]
+    frame = pd.DataFrame(rows, columns=None if rows else list(_trial_row(_NOBODY, None, metric)))
+    frame.insert(3, "rank", _ranks(frame, mode))
+    metrics = pd.DataFrame([_metrics_of(best) for best in bests], index=frame.index).add_prefix("best/")
+    configs = _config_frame(records).reset_index(drop=True)
+    return pd.concat([frame, metrics, configs], axis="columns")
+
+
+_NOBODY = TrialRecord(trial_id="", number=0, config={}, created_time=0.0)
+
+
+def _trial_row(record: TrialRecord, best: dict[str, Any] | None, metric: str) -> dict[str, Any]:
+    failure = record.failure or {}
+    return {
+        "trial_id": record.trial_id,
+        "number": record.number,
+        "state": record.state,
+        "attempts": record.attempts,
+        "epochs": record.epochs,
+        "best_epoch": best["epoch"] if best else math.nan,
+        "best_value": best[metric] if best else math.nan,
+        "train_seconds": sum(report.get("epoch_seconds") or 0.0 for report in record.reports),
+        "created_time": record.created_time,
+        "started_time": _or_nan(record.started_time),
+        "ended_time": _or_nan(record.ended_time),
+        **{f"failure/{key}": failure.get(key) for key in _FAILURE_KEYS},
+    }
+
+
+def _best_of(record: TrialRecord, metric: str, mode: str) -> dict[str, Any] | None:
+    """A trial's best report by the search's metric, the earliest of equals; None without a finite value."""
+    finite = [report for report in record.reports if is_finite(report.get(metric))]
+    sign = 1.0 if mode == "min" else -1.0
+    return min(finite, key=lambda report: (sign * report[metric], report["epoch"]), default=None)
+
+
+def _ranks(trials: pd.DataFrame, mode: str) -> pd.Series:
+    """1 for the best trial; equals go to fewer epochs, then to the lower number, as in `search.ledger.best_report`."""
+    eligible = trials[(trials["state"] != "FAILED") & trials["best_value"].notna()]
+    ordered = eligible.sort_values(["best_value", "best_epoch", "number"], ascending=[mode == "min", True, True])
+    return pd.Series(range(1, len(ordered) + 1), index=ordered.index, dtype=float).reindex(trials.index)
+
+
+def _metrics_of(report: dict[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in _with_nan(report or {}).items() if key not in ("epoch", "time")}
+
+
+def _config_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Hyperparameters as columns `config/<name>`, by trial id."""
+    index = pd.Index([record.trial_id for record in records], dtype="str", name="trial_id")
+    return pd.DataFrame([record.config for record in records], index=index).add_prefix(CONFIG)
+
+
+def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for record in records for name in record.config)
+    return {name: [record.config.get(name) for record in records] for name in names}
+
+
+def _with_nan(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: math.nan if value is None else value for key, value in report.items()}
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = _read_json(path / "experiment.json")
+    if manifest is not None:
+        return manifest
+    beside = [folder.parent.name for folder in path.parent.glob("*/experiment.json")] if path.parent.is_dir() else []
+    close = get_close_matches(path.name, beside, n=1)
+    hint = (
+        f"Did you mean {path.parent / close[0]}?" if close else "Give the folder of one search, such as results/demo."
+    )
+    raise ExperimentError(f"an experiment folder must hold experiment.json, but {path} does not. {hint}")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where the file is missing. Raises `ExperimentError` where it holds something else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise ExperimentError(f"{path} must hold a JSON object, but: {error}. Restore or remove it.") from error
+    if not isinstance(document, dict):
+        raise ExperimentError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+    return document
