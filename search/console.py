@@ -147,7 +147,8 @@ class Display:
         self._console = console or Console()
         self._clock = clock
         self._started_time = self._looked_time = self._status_time = clock()
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        draws = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False) if draws else None
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:

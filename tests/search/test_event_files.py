@@ -1,0 +1,243 @@
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard import context
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
+
+from search.event_files import EventFiles, folder_name
+from search.ledger import TrialRecord
+from search.spaces import Space, build_space
+
+STATES = ("FINISHED", "STOPPED", "FAILED", "FAILED", "RUNNING")
+EPOCHS = (4, 1, 2, 0, 3)
+STATUSES = ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")
+
+
+@pytest.fixture
+def space() -> Space:
+    return build_space("wide", ["learn_logit_scale=choice(true,false)", "text_tower=a/b"], max_epochs=4)
+
+
+@pytest.fixture
+def trials(space: Space, make_trial) -> list[TrialRecord]:
+    """One trial of each state, the second FAILED one without any report; the last report's accuracy is 0.1 x epochs."""
+    rng = np.random.default_rng(0)
+    return [
+        make_trial(number, state, [0.1 * epoch for epoch in range(1, epochs + 1)], config=space.sample(rng))
+        for number, (state, epochs) in enumerate(zip(STATES, EPOCHS, strict=True))
+    ]
+
+
+def _write(folder: Path, space: Space, trials: list[TrialRecord]) -> None:
+    with EventFiles(folder, space, "val_accuracy") as files:
+        for trial in trials:
+            files.started(trial)
+            for report in trial.reports:
+                files.reported(trial, report)
+            if trial.ended:
+                files.ended(trial)
+
+
+def _hparams_backend(folder: Path) -> backend_context.Context:
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(folder))
+    return backend_context.Context(TBContext(data_provider=provider, logdir=str(folder)))
+
+
+def _session_groups(folder: Path) -> list[Any]:
+    """What TensorBoard's HPARAMS tab asks its server for."""
+    request = api_pb2.ListSessionGroupsRequest(start_index=0, slice_size=10_000, allowed_statuses=[0, 1, 2, 3])
+    handler = list_session_groups.Handler(context.RequestContext(), _hparams_backend(folder), "", request)
+    return sorted(handler.run().session_groups, key=lambda group: group.name)
+
+
+def _value(value: Any) -> Any:
+    return getattr(value, value.WhichOneof("kind"))
+
+
+def test_the_hparams_tab_has_every_trial_with_every_hyperparameter_and_the_final_metric(
+    tmp_path: Path, space: Space, trials: list[TrialRecord]
+) -> None:
+    _write(tmp_path, space, trials)
+    groups = _session_groups(tmp_path)
+    assert len(groups) == len(trials)
+    for group, trial in zip(groups, trials, strict=True):
+        assert {name: _value(value) for name, value in group.hparams.items()} == trial.config
+        metrics = {metric.name.tag: metric.value for metric in group.metric_values}
+        assert metrics.get("val_accuracy", 0.0) == pytest.approx(0.1 * trial.epochs)
+        assert len(group.sessions) == 1
+    assert [group.sessions[0].status for group in groups] == [
+        api_pb2.STATUS_SUCCESS,
+        api_pb2.STATUS_SUCCESS,
+        api_pb2.STATUS_FAILURE,
+        api_pb2.STATUS_FAILURE,
+        api_pb2.STATUS_UNKNOWN,
+    ]
+
+
+def test_the_experiment_declares_domains_and_the_searchs_metric_first(tmp_path: Path, space: Space) -> None:
+    with EventFiles(tmp_path, space, "val_loss"):
+        pass
+    backend = _hparams_backend(tmp_path)
+    request = api_pb2.GetExperimentRequest()
+    metadata = backend.hparams_metadata(context.RequestContext(), "")
+    experiment = get_experiment.Handler(context.RequestContext(), backend, "", request).run()
+    assert len(metadata) == 1
+    infos = {info.name: info for info in experiment.hparam_infos}
+    assert infos.keys() == space.dimensions.keys()
+    assert {name for name, info in infos.items() if info.differs} == space.draws().keys()
+    assert (infos["learning_rate"].domain_interval.min_value, infos["learning_rate"].domain_interval.max_value) == (
+        1e-4,
+        1e-2,
+    )
+    assert [value.number_value for value in infos["embedding_dim"].domain_discrete.values] == [2, 4, 8, 16, 32, 64, 128]
+    assert [value.string_value for value in infos["loss"].domain_discrete.values] == ["multipositive", "sigmoid"]
+    assert [value.bool_value for value in infos["learn_logit_scale"].domain_discrete.values] == [True, False]
+    assert infos["learn_logit_scale"].type == api_pb2.DATA_TYPE_BOOL
+    assert [info.name.tag for info in experiment.metric_infos][:2] == ["val_loss", "val_accuracy"]
+
+
+def _scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+def test_curves_can_be_read_while_the_trial_runs(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> None:
+    trial = trials[0]
+    with EventFiles(tmp_path, space, "val_accuracy") as files:
+        files.started(trial)
+        assert len(_session_groups(tmp_path)) == 1
+        for report in trial.reports:
+            files.reported(trial, report)
+            curve = _scalars(tmp_path / folder_name(trial, tuple(space.draws())), "val_accuracy")
+            assert curve[-1] == (report["epoch"], pytest.approx(report["val_accuracy"]))
+        assert [step for step, _ in curve] == [1, 2, 3, 4]
+
+
+def test_what_is_no_finite_number_is_no_scalar(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> None:
+    report = {"epoch": 1, "time": 1.0, "val_accuracy": 0.5, "val_loss": None, "train_loss": math.nan, "note": "x"}
+    with EventFiles(tmp_path, space, "val_accuracy") as files:
+        files.reported(trials[0], report)
+    accumulator = EventAccumulator(str(tmp_path / folder_name(trials[0], tuple(space.draws()))))
+    accumulator.Reload()
+    assert set(accumulator.Tags()["scalars"]) == {"epoch", "val_accuracy"}
+
+
+def test_after_a_restart_a_trial_goes_on_in_its_folder(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> None:
+    trial, first, second = trials[0], trials[0].reports[:2], trials[0].reports[2:]
+    for reports in (first, second):
+        with EventFiles(tmp_path, space, "val_accuracy") as files:
+            files.started(trial)
+            for report in reports:
+                files.reported(trial, report)
+            if reports is second:
+                files.ended(trial)
+    (group,) = _session_groups(tmp_path)
+    assert group.sessions[0].status == api_pb2.STATUS_SUCCESS
+    assert {metric.name.tag: metric.value for metric in group.metric_values}["epoch"] == 4
+    assert [step for step, _ in _scalars(tmp_path / group.name, "epoch")] == [1, 2, 3, 4]
+    assert len(list(tmp_path.glob("events*"))) == 1
+
+
+def test_a_trial_that_ended_holds_no_writer_open(tmp_path: Path, space: Space, make_trial) -> None:
+    rng = np.random.default_rng(0)
+    before = threading.active_count()  # an open writer has a thread of its own
+    with EventFiles(tmp_path, space, "val_accuracy") as files:
+        for number in range(30):
+            trial = make_trial(number, "STOPPED", [0.5], config=space.sample(rng))
+            files.started(trial)
+            files.reported(trial, trial.reports[0])
+            assert threading.active_count() == before + 1
+            files.ended(trial)
+            assert threading.active_count() == before
+    assert len(list(tmp_path.glob("*/events*"))) == 30
+
+
+def test_folders_are_named_by_number_and_what_was_drawn(make_trial) -> None:
+    config = {"learning_rate": 0.00312, "logit_scale": 2.659, "embedding_dim": 64, "weight_init": "kaiming", "seed": 1}
+    drawn = ("learning_rate", "logit_scale", "embedding_dim", "weight_init")
+    trial = make_trial(7, config=config)
+    assert folder_name(trial, drawn) == "0007 lr=3.1e-03 scale=2.66 dim=64 init=kaiming"
+    assert folder_name(trial, ()) == "0007"
+
+
+@pytest.mark.parametrize("tower", ["../../etc/passwd", "a b:c*?", "한글 모델", "x" * 300, "<script>"])
+def test_a_folders_name_is_safe_whatever_a_tower_is_called(make_trial, tower: str) -> None:
+    name = folder_name(make_trial(1, config={"image_tower": tower}), ("image_tower",))
+    assert Path(name).name == name
+    assert name.startswith("0001")
+    assert len(name.encode()) < 255
+    assert not set(name) & set('<>:"/\\|?*')
+
+
+def test_a_whole_search_is_written_without_torch_ray_or_tensorflow() -> None:
+    code = "import sys, search.event_files; print(sorted({'torch', 'ray', 'tensorflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _ask(url: str, request: dict[str, Any]) -> Any:
+    body = json.dumps(request).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def server(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> Iterator[str]:
+    """The address of a TensorBoard server over the trials' event files."""
+    _write(tmp_path, space, trials)
+    port = _free_port()
+    arguments = ["--logdir", str(tmp_path), "--port", str(port), "--host", "127.0.0.1"]
+    with subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def _answer(server: str) -> dict[int, tuple[dict[str, Any], float]]:
+    """Each trial's hyperparameters and final accuracy by its number; nothing while the server starts."""
+    url = f"{server}/experiment/defaultExperimentId/data/plugin/hparams/session_groups"
+    request = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": [f"STATUS_{name}" for name in STATUSES]}
+    try:
+        groups = _ask(url, request).get("sessionGroups", [])
+    except (urllib.error.URLError, ConnectionError):
+        return {}
+    found = {}
+    for group in groups:
+        metrics = {metric["name"]["tag"]: metric["value"] for metric in group.get("metricValues", [])}
+        found[int(group["name"][:4])] = (group["hparams"], round(metrics.get("val_accuracy", 0.0), 6))
+    return found
+
+
+@pytest.mark.e2e
+def test_a_running_tensorboard_finds_every_trial(server: str, trials: list[TrialRecord]) -> None:
+    expected = {trial.number: (trial.config, round(0.1 * trial.epochs, 6)) for trial in trials}
+    deadline = time.monotonic() + 90
+    while (found := _answer(server)) != expected and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert found == expected
