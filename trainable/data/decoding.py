@@ -84,7 +84,7 @@ def decode_chunk(records: list[Record | BrokenRecord], image_size: int, channels
             broken.append(BrokenRecord(origin=record.origin, reason=_reason(error)))
     shape = (image_size, image_size) + ((3,) if channels == 3 else ())
     stacked = np.stack(images) if images else np.empty((0, *shape), np.uint8)
-    pixels = stacked.reshape(len(stacked), -1, channels)
+    pixels = stacked.reshape(len(stacked), image_size * image_size, channels)
     return DecodedChunk(
         splits=[record.split for record in whole],
         labels=np.array([record.label for record in whole], dtype=np.int64),

@@ -82,19 +82,27 @@ class Store:
 
     path: Path
     manifest: Manifest
-    _mapped: dict[str, Split] = field(default_factory=dict, repr=False, compare=False)
+    _splits: Mapping[str, Split] = field(repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Open a store and check that it is whole; its images are not read yet.
 
+        Where another writer replaces the store meanwhile, the new one is opened, never a mixture.
         Raises `DataError` where `path` holds no store, a torn one, or one of another version.
         """
-        store = cls(Path(path), _read_manifest(Path(path)))
-        for name in SPLITS:
-            if len(store._map(name)) != sum(store.manifest.counts[name].values()):
-                raise _torn(store.path, f"{name}.arrow holds another number of images than its manifest says")
-        return store
+        path = Path(path)
+        while True:
+            text = _read_manifest(path)
+            try:
+                manifest = _parse_manifest(path, text)
+                splits = {name: _map_split(path / f"{name}.arrow", manifest) for name in SPLITS}
+            except DataError:
+                if _read_manifest(path) == text:
+                    raise
+            else:
+                if _read_manifest(path) == text:
+                    return cls(path, manifest, splits)
 
     def split(self, name: str, classes: Sequence[str] | None = None) -> Split:
         """The images of a split that belong to `classes` (default: the seen classes).
@@ -106,7 +114,7 @@ class Store:
             raise DataError(f"split must be one of {', '.join(SPLITS)}, but got {name!r}.{nearest(name, SPLITS)}")
         names = self.manifest.seen_classes if classes is None else classes
         wanted = [self.label_of(class_name) for class_name in names]
-        whole = self._map(name)
+        whole = self._splits[name]
         rows = np.flatnonzero(np.isin(whole.labels, wanted))
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             piece = slice(rows[0], rows[-1] + 1)
@@ -122,15 +130,8 @@ class Store:
 
     def verify(self) -> None:
         """Read every image and compare with the content hash; raises `DataError` where they differ."""
-        manifest = self.manifest
-        splits = {name: self._map(name) for name in SPLITS}
-        if _content_hash(manifest.classes, splits) != manifest.content_hash:
+        if _content_hash(self.manifest.classes, self._splits) != self.manifest.content_hash:
             raise _torn(self.path, "its images are not those that its manifest was written for")
-
-    def _map(self, name: str) -> Split:
-        if name not in self._mapped:
-            self._mapped[name] = _map_split(self.path / f"{name}.arrow", self.manifest)
-        return self._mapped[name]
 
 
 def is_store(path: str | Path) -> bool:
@@ -147,6 +148,8 @@ def check_replaceable(path: str | Path) -> None:
     except FileNotFoundError:
         return
     except NotADirectoryError:
+        if not path.exists():
+            raise
         foreign = [path.name]
     if foreign:
         raise DataError(f"{path} must be a store or not exist yet, but holds {foreign[0]}. Name another folder.")
@@ -165,8 +168,9 @@ def write_store(
     """Write a store and open it.
 
     `splits` gives for each of `SPLITS` images, uint8 (N, H, H) or (N, H, H, 3), and labels, (N,) integers. Images of
-    seen classes are stored before those of unseen ones. A whole store of the same content that lies at `path` already
-    is kept; another store is replaced. Two writers at once leave one whole store.
+    seen classes are stored before those of unseen ones. A whole store with the same manifest that lies at `path`
+    already is kept; another store is replaced (for an instant there is none). Two writers at once leave one whole
+    store, and each gets back what it wrote.
 
     Raises `DataError` where the parts do not fit together, or `path` holds something that is no store.
     """
@@ -191,25 +195,33 @@ def write_store(
         temporary.mkdir(parents=True)
         for name, split in ordered.items():
             _write_split(temporary / f"{name}.arrow", split)
-        text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
-        (temporary / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
-        _move_into_place(temporary, path, manifest.content_hash)
+        text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+        (temporary / MANIFEST_NAME).write_text(text, encoding="utf-8")
+        store = Store.open(temporary)
+        _move_into_place(temporary, path, text)
     except OSError as error:
         raise DataError(f"a store must be writable at {path}, but {error.filename}: {error.strerror}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Store.open(path)
+    return dataclasses.replace(store, path=path)
 
 
-def _read_manifest(path: Path) -> Manifest:
-    """The manifest in a folder, with its version checked first; raises `DataError`."""
+def _read_manifest(path: Path) -> str:
     try:
-        document = json.loads((path / MANIFEST_NAME).read_text(encoding="utf-8"))
+        return (path / MANIFEST_NAME).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{path} must be a store with a {MANIFEST_NAME}, but has none. Prepare one with glance-prepare."
         ) from None
     except (OSError, ValueError) as error:
+        raise _torn(path, f"its {MANIFEST_NAME} cannot be read ({error})") from error
+
+
+def _parse_manifest(path: Path, text: str) -> Manifest:
+    """The manifest of a store, with its version checked first; raises `DataError`."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
         raise _torn(path, f"its {MANIFEST_NAME} cannot be read ({error})") from error
     version = document.get("version") if isinstance(document, dict) else None
     if version != STORE_VERSION:
@@ -236,6 +248,8 @@ def _map_split(file: Path, manifest: Manifest) -> Split:
         labels = batch.column("label").to_numpy().astype(np.int64)
     except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
         raise _torn(file.parent, f"{file.name} cannot be read ({error})") from error
+    if len(labels) != sum(manifest.counts[file.stem].values()):
+        raise _torn(file.parent, f"{file.name} holds another number of images than its manifest says")
     return Split(_frozen(images), _frozen(labels))
 
 
@@ -250,8 +264,8 @@ def _write_split(file: Path, split: Split) -> None:
         writer.write_batch(batch)
 
 
-def _move_into_place(temporary: Path, path: Path, content_hash: str) -> None:
-    """Rename the finished store to its place; keep a whole one of the same content that another writer put there."""
+def _move_into_place(temporary: Path, path: Path, manifest_text: str) -> None:
+    """Rename the finished store to its place; keep a whole one with the same manifest, as another writer puts there."""
     while True:
         try:
             temporary.rename(path)
@@ -260,15 +274,16 @@ def _move_into_place(temporary: Path, path: Path, content_hash: str) -> None:
                 raise
         else:
             return
-        if _holds_content(path, content_hash):
+        if _is_whole_with(path, manifest_text):
             return
         _remove_store(path)
 
 
-def _holds_content(path: Path, content_hash: str) -> bool:
+def _is_whole_with(path: Path, manifest_text: str) -> bool:
     try:
-        return Store.open(path).manifest.content_hash == content_hash
-    except DataError:
+        Store.open(path)
+        return (path / MANIFEST_NAME).read_text(encoding="utf-8") == manifest_text
+    except (DataError, OSError):
         return False
 
 
