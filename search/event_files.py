@@ -65,7 +65,7 @@ class EventFiles:
             self._declare(space, tuple(dict.fromkeys((metric, *METRICS))))
 
     def started(self, trial: TrialRecord) -> None:
-        """Write the trial's hyperparameters; a trial that was started before only opens its next file."""
+        """Write the trial's hyperparameters; once more, into a further file, for a trial that goes on."""
         if trial.trial_id not in self._writers:
             self._open(trial)
 
@@ -115,12 +115,10 @@ class EventFiles:
 
     def _open(self, trial: TrialRecord) -> EventFileWriter:
         folder = self._folder / folder_name(trial, self._drawn)
-        new = not _holds_events(folder)
         writer = self._writers[trial.trial_id] = EventFileWriter(str(folder))
-        if new:
-            data = plugin_data_pb2.HParamsPluginData(session_start_info=_session_start(trial, folder.name))
-            writer.add_event(_hparams_event(metadata.SESSION_START_INFO_TAG, data, trial.started_time))
-            writer.flush()
+        data = plugin_data_pb2.HParamsPluginData(session_start_info=_session_start(trial, folder.name))
+        writer.add_event(_hparams_event(metadata.SESSION_START_INFO_TAG, data, trial.started_time))
+        writer.flush()
         return writer
 
 

@@ -80,6 +80,7 @@ def test_the_hparams_tab_has_every_trial_with_every_hyperparameter_and_the_final
     assert len(groups) == len(trials)
     for group, trial in zip(groups, trials, strict=True):
         assert {name: _value(value) for name, value in group.hparams.items()} == trial.config
+        assert isinstance(_value(group.hparams["learn_logit_scale"]), bool)
         metrics = {metric.name.tag: metric.value for metric in group.metric_values}
         assert metrics.get("val_accuracy", 0.0) == pytest.approx(0.1 * trial.epochs)
         assert len(group.sessions) == 1

@@ -158,6 +158,28 @@ def test_draws_fill_the_range_and_keep_to_it(dimension: Uniform | LogUniform | R
         assert set(draws) == {2, 3, 4, 5}
 
 
+def test_a_log_uniform_draw_is_the_exponential_of_a_uniform_one_and_never_out_of_range() -> None:
+    rng, reference = np.random.default_rng(1), np.random.default_rng(1)
+    for _ in range(1000):
+        low, high = sorted(10.0 ** reference.uniform(-9, 9, size=2))
+        rng.uniform(-9, 9, size=2)
+        draw = LogUniform(low, high).sample(rng)
+        assert draw == pytest.approx(math.exp(reference.uniform(math.log(low), math.log(high))))
+        assert low <= draw <= high
+        for edge in (low, high):  # the logarithm of an edge, back through exp, may lie outside
+            assert low <= LogUniform(low, high).sample(_Always(math.log(edge))) <= high  # type: ignore[arg-type]
+
+
+class _Always:
+    """A generator whose every draw is one value."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._value
+
+
 def test_choices_are_drawn_alike_with_their_own_types() -> None:
     rng = np.random.default_rng(0)
     draws = [Choice((8, "a", True)).sample(rng) for _ in range(3000)]

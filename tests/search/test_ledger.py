@@ -195,7 +195,7 @@ def test_best_report_passes_over_failed_trials_and_what_is_not_finite(make_trial
 
 
 def test_best_report_gives_ties_to_fewer_epochs_then_to_the_lower_number(make_trial) -> None:
-    trials = [make_trial(3, "STOPPED", [0.1, 0.5]), make_trial(2, "STOPPED", [0.5]), make_trial(1, "STOPPED", [0.5])]
+    trials = [make_trial(0, "STOPPED", [0.1, 0.5]), make_trial(2, "STOPPED", [0.5]), make_trial(1, "STOPPED", [0.5])]
     trial, report = best_report(trials, "val_accuracy", "max")
     assert (trial.number, report["epoch"]) == (1, 1)
 
