@@ -17,6 +17,8 @@ from search.ledger import STATES, TrialRecord, best_report
 
 LOOK_SECONDS = 0.5
 """The trials are looked at, and the live table is drawn, at most this often."""
+LOOK_SHARE = 0.05
+"""Looking takes at most this share of the time: with 10,000 trials it happens less often."""
 STATUS_SECONDS = 10.0
 """Plain lines: where trials ended, a status line comes at most this often."""
 QUIET_SECONDS = 60.0
@@ -146,7 +148,8 @@ class Display:
         self._plan = plan
         self._console = console or Console()
         self._clock = clock
-        self._started_time = self._looked_time = self._status_time = clock()
+        self._started_time = self._status_time = clock()
+        self._next_look_time = self._started_time + LOOK_SECONDS
         draws = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False) if draws else None
         self._told: set[str] = set()
@@ -165,14 +168,14 @@ class Display:
     def update(self, trials: Collection[TrialRecord], *, final: bool = False) -> None:
         """Show the trials as they are now; cheap to call at every event. `final` shows them in any case."""
         now = self._clock()
-        if not final and now - self._looked_time < LOOK_SECONDS:
+        if not final and now < self._next_look_time:
             return
-        self._looked_time = now
         if self._live is not None:
             progress = snapshot(trials, self._plan, started_time=self._started_time, now=now)
             self._live.update(table(progress, group_failures(trials)), refresh=True)
         else:
             self._print(trials, now, final)
+        self._next_look_time = now + max(LOOK_SECONDS, (self._clock() - now) / LOOK_SHARE)
 
     def _print(self, trials: Collection[TrialRecord], now: float, final: bool) -> None:
         ended = [trial for trial in trials if trial.ended and trial.trial_id not in self._told]

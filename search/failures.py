@@ -1,6 +1,7 @@
 """Failed trials by their cause, and when so many of one kind mean that the search itself is wrong."""
 
 import hashlib
+import heapq
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,9 +65,8 @@ def record_failure(experiment: Path, failure: Mapping[str, Any]) -> dict[str, An
 def group_failures(trials: Iterable[TrialRecord]) -> list[Cause]:
     """The causes of the FAILED trials, the most frequent first."""
     groups: dict[str, list[TrialRecord]] = {}
-    for trial in _by_end(trials):
-        if trial.failure is not None:
-            groups.setdefault(cause_key(trial.failure), []).append(trial)
+    for trial in sorted((trial for trial in trials if trial.failure is not None), key=_end):
+        groups.setdefault(cause_key(trial.failure or {}), []).append(trial)
     return sorted((_cause(group) for group in groups.values()), key=lambda cause: -len(cause.trials))
 
 
@@ -76,11 +76,11 @@ def first_failures_alike(trials: Iterable[TrialRecord], count: int) -> Cause | N
     A kind that depends on the config needs `CONFIG_DEPENDENT_FACTOR` times as many: where half of the learning rates
     diverge, three diverged trials in a row say nothing about the next.
     """
-    ended = _by_end(trials)
-    causes = group_failures(ended[:count])
+    first = heapq.nsmallest(count * CONFIG_DEPENDENT_FACTOR, (trial for trial in trials if trial.ended), key=_end)
+    causes = group_failures(first[:count])
     if len(causes) == 1 and causes[0].kind in CONFIG_DEPENDENT:
         count *= CONFIG_DEPENDENT_FACTOR
-        causes = group_failures(ended[:count])
+        causes = group_failures(first)
     return causes[0] if len(causes) == 1 and len(causes[0].trials) == count else None
 
 
@@ -99,9 +99,9 @@ def _cause(trials: list[TrialRecord]) -> Cause:
     )
 
 
-def _by_end(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    ended = [trial for trial in trials if trial.ended]
-    return sorted(ended, key=lambda trial: (trial.ended_time or 0.0, trial.number))
+def _end(trial: TrialRecord) -> tuple[float, int]:
+    """Sorts trials by their end."""
+    return trial.ended_time or 0.0, trial.number
 
 
 def _last_line(failure: Mapping[str, Any]) -> str:

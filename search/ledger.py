@@ -249,7 +249,7 @@ def _apply(event: Mapping[str, Any], trials: dict[str, TrialRecord]) -> None:
 
 
 def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
-    trial.state = "RUNNING"
+    trial.state, trial.failure, trial.ended_time = "RUNNING", None, None
     trial.attempts = event["attempt"]
     trial.node, trial.pid = event.get("node"), event.get("pid")
     if trial.started_time is None:

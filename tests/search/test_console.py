@@ -194,6 +194,17 @@ def test_a_large_search_prints_status_lines_only(make_trial) -> None:
     assert 8 <= len(lines) <= 10
 
 
+def test_looking_takes_a_small_share_of_the_time(make_trial) -> None:
+    times = iter([100.0, 101.0, 101.5, 110.9, 111.1, 111.1])  # the look at 101 takes half a second
+    file = io.StringIO()
+    display = Display(_plan(), Console(file=file), clock=lambda: next(times))
+    seen = []
+    for number in range(3):
+        display.update([make_trial(number, "STOPPED", [0.5])])
+        seen.append(len(file.getvalue().splitlines()))
+    assert seen == [1, 1, 3]  # at 101, not at 110.9, and with a status line at 111.1
+
+
 def test_on_a_terminal_the_table_is_drawn_in_place(trials: list[TrialRecord], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = _Screen(_plan(), terminal=True)

@@ -147,6 +147,16 @@ def test_an_epoch_that_is_reported_again_replaces_itself_and_what_came_after(tmp
     assert (trial.attempts, trial.pid, trial.state) == (2, 2, "RUNNING")
 
 
+def test_a_failed_trial_that_is_started_again_runs_and_has_not_failed(tmp_path: Path) -> None:
+    with LedgerWriter(tmp_path / "ledger.jsonl") as ledger:
+        ledger.created("a", 0, {})
+        ledger.started("a", attempt=1, node="host", pid=1)
+        ledger.ended("a", "FAILED", {"kind": "ValueError"})
+        ledger.started("a", attempt=2, node="host", pid=2)
+    (trial,) = read_trials(tmp_path)
+    assert (trial.state, trial.failure, trial.ended_time, trial.ended) == ("RUNNING", None, None, False)
+
+
 def test_an_event_of_an_unknown_trial_is_refused_and_not_written(tmp_path: Path) -> None:
     with LedgerWriter(tmp_path / "ledger.jsonl") as ledger, pytest.raises(ExperimentError, match="'x'"):
         ledger.report("x", {"epoch": 1})
