@@ -73,7 +73,7 @@ def _layout(plot: Plot) -> dict[str, Any]:
         "legend": {
             "orientation": "h",
             "itemsizing": "constant",
-            "font": {"size": 12},
+            "font": {"size": 11.5},
             "x": 0,
             "xanchor": "left",
             "y": 1.02,
@@ -166,7 +166,7 @@ def _add_mark(figure: go.Figure, mark: Mark) -> None:
     line = {"color": ROLES["faint"], "width": 1, "dash": "dot"}
     note = {"text": _text(mark.label), "font": {"size": 11, "color": ROLES["faint"]}}
     if mark.vertical:
-        figure.add_vline(mark.value, line=line, annotation={**note, "textangle": 0}, annotation_position="bottom right")
+        figure.add_vline(mark.value, line=line, annotation=note, annotation_position="top right")
     else:
         figure.add_hline(mark.value, line=line, annotation=note, annotation_position="top right")
 

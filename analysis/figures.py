@@ -23,6 +23,7 @@ NAMED = 3
 """How many of the best trials stand out by name."""
 
 _LABEL_LETTERS = 16
+_LEGEND = {**STATE_WORDS, "FINISHED": "to the end"}
 _SYMBOLS: dict[str, Symbol] = {"STOPPED": "ring", "RUNNING": "triangle", "FINISHED": "disc", "FAILED": "cross"}
 _ROLES: dict[str, Role] = {"STOPPED": "stopped", "RUNNING": "running", "FINISHED": "finished", "FAILED": "failed"}
 _PODIUM: tuple[Role, ...] = ("best", "second", "third")
@@ -96,7 +97,7 @@ def curves(
     named = shown[shown["rank"] <= NAMED].sort_values("rank", ascending=False)
     crowd = shown[~shown["trial_id"].isin(named["trial_id"])]
     series = [
-        _lines(STATE_WORDS[state], usable, crowd[crowd["state"] == state], column, _ROLES[state])
+        _lines(_LEGEND[state], usable, crowd[crowd["state"] == state], column, _ROLES[state])
         for state in ("STOPPED", "FINISHED", "RUNNING", "FAILED")
     ]
     series += [
@@ -239,7 +240,7 @@ def _by_state(shown: pd.DataFrame, chance: float | None) -> tuple[Series, ...]:
 
 def _points(state: str, group: pd.DataFrame, *, scaled: bool) -> Series:
     return Series(
-        name=STATE_WORDS[state],
+        name=_LEGEND[state],
         style="points",
         role=_ROLES[state],
         symbol=_SYMBOLS[state],

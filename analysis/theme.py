@@ -15,7 +15,7 @@ ROLES: dict[Role, str] = {
 
 LIGHT_SCALE = ("#bccbe4", "#7fa3e0", "#3f74d1", "#173c8f")
 """Few epochs pale, many dark: on white."""
-DARK_SCALE = ("#48566e", "#5478b8", "#6fa3f5", "#d3e4ff")
+DARK_SCALE = ("#5f6f8c", "#5478b8", "#6fa3f5", "#d3e4ff")
 """Few epochs dim, many bright: on a dark ground."""
 
 LIGHT = {"ink": "#3b4453", "grid": "#e6e9ee", "line": "#b9c0cb", "ground": "#ffffff"}

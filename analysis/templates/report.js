@@ -5,10 +5,15 @@
   const settings = { responsive: true, displaylogo: false, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
   const plots = Object.entries(page.figures).map(([name, figure]) => [document.getElementById("plot-" + name), figure]);
   const template = () => (dark.matches ? page.templates.dark : page.templates.light);
-  const narrow = (layout) => (window.innerWidth > 560 ? {} : {
-    coloraxis: { ...layout.coloraxis, showscale: false },
-    margin: { ...layout.margin, l: 40, r: 6 },
-  });
+  const slanted = (axis) => (axis.ticktext?.some((text) => text.length > 5)
+    ? { xaxis: { ...axis, tickangle: -35, automargin: false }, bottom: 96 }
+    : { xaxis: axis, bottom: 48 });
+  const narrow = (layout) => {
+    if (window.innerWidth > 560) return {};
+    const { xaxis, bottom } = slanted(layout.xaxis);
+    const margin = { ...layout.margin, l: 40, r: 6, b: bottom };
+    return { xaxis, margin, coloraxis: { ...layout.coloraxis, showscale: false } };
+  };
 
   for (const [place, figure] of plots) {
     Plotly.newPlot(place, figure.data, { ...figure.layout, ...narrow(figure.layout), template: template() }, settings);

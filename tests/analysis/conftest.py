@@ -102,7 +102,7 @@ def events(
             if report["epoch"] in (1, 3, 9) and report["epoch"] < max_epochs:
                 rung = rungs.setdefault(report["epoch"], [])
                 rung.append(report["val_accuracy"])
-                if report["val_accuracy"] < np.nanquantile(rung, 2 / 3):
+                if report["val_accuracy"] < np.quantile(rung, 2 / 3):
                     state = "STOPPED"
                     break
         found.append((now + 0.01, number, "ended", {"state": state, "failure": failure}))

@@ -1,0 +1,104 @@
+import warnings
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from analysis import fonts
+from analysis.figures import against, curves, failure_counts
+from analysis.frames import load_experiment
+from analysis.plot import Axis, Plot, Series
+
+HOSTILE = "<script>alert('x')</script> $x^{$ 분노"
+
+
+@pytest.fixture(scope="module")
+def experiment(demo):
+    return load_experiment(demo)
+
+
+@pytest.fixture
+def hostile():
+    series = Series(name=HOSTILE, style="points", x=[0.0], y=[0.5], hover=[f"{HOSTILE}\nsecond line"])
+    axis = Axis(label=HOSTILE, categories=(HOSTILE,), bounds=(-0.5, 0.5))
+    return Plot(name="hostile", title=HOSTILE, x=axis, y=Axis(label=HOSTILE), series=(series,))
+
+
+def test_plotly_draws_the_series_it_is_given(experiment):
+    plot = against(experiment.trials, "learning_rate", experiment.hyperparameters["learning_rate"])
+    drawn = {trace.name: trace for trace in plot.plotly().data if trace.x[0] is not None}
+    for series in plot.series:
+        np.testing.assert_allclose(drawn[series.name].x, series.x, rtol=1e-6)
+        np.testing.assert_allclose(drawn[series.name].y, series.y, rtol=1e-6)
+    assert drawn["stopped early"].marker.symbol == "circle-open"
+    assert list(drawn["to the end"].marker.color) == [8, 8, 8, 8, 8]
+
+
+def test_plotly_legend_names_every_series_once(experiment):
+    plot = against(experiment.trials, "learning_rate", experiment.hyperparameters["learning_rate"])
+    shown = [trace.name for trace in plot.plotly().data if trace.showlegend is not False]
+    assert shown == ["stopped early", "to the end", "failed", "best"]
+
+
+def test_plotly_log_axes_take_logarithms_as_range(experiment):
+    axis = (
+        against(experiment.trials, "learning_rate", experiment.hyperparameters["learning_rate"]).plotly().layout.xaxis
+    )
+    assert axis.type == "log"
+    assert axis.range == pytest.approx((-4.06, -1.94))
+
+
+def test_plotly_breaks_lines_between_trials(experiment):
+    figure = curves(experiment.reports, experiment.trials, "val_accuracy", rungs=(1, 3), chance=1 / 7).plotly()
+    assert np.isnan(figure.data[0].y).sum() == 7
+    assert figure.data[0].connectgaps is False
+    assert [shape.x0 for shape in figure.layout.shapes] == [1, 3, 0]
+
+
+def test_plotly_escapes_every_text(hostile):
+    text = hostile.plotly().to_json()
+    assert "<script" not in text
+    assert "\\u003cscript" not in text
+    assert text.count("&lt;script&gt;") >= 5
+    assert "second line" in text
+
+
+def test_matplotlib_draws_the_series_it_is_given(experiment):
+    plot = against(experiment.trials, "learning_rate", experiment.hyperparameters["learning_rate"])
+    axes = plot.matplotlib().axes[0]
+    assert axes.get_xscale() == "log"
+    for series, drawn in zip(plot.series, axes.collections, strict=True):
+        np.testing.assert_allclose(drawn.get_offsets(), np.column_stack([series.x, series.y]))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [series.name for series in plot.series]
+
+
+def test_matplotlib_draws_lines_and_marks(experiment):
+    plot = curves(experiment.reports, experiment.trials, "val_accuracy", rungs=(1, 3), chance=1 / 7)
+    lines = plot.matplotlib().axes[0].lines
+    np.testing.assert_allclose(lines[0].get_ydata(), plot.series[0].y)
+    assert len(lines) == len(plot.series) + 3
+
+
+def test_matplotlib_draws_bars(experiment):
+    (bar,) = failure_counts(experiment.trials).matplotlib().axes[0].patches
+    assert bar.get_width() == 3
+
+
+def test_matplotlib_reads_no_mathematics_and_misses_no_glyph(hostile):
+    if fonts.hangul_font() is None:
+        pytest.skip("no installed font has Hangul")
+    figure = hostile.matplotlib()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FigureCanvasAgg(figure).draw()
+    assert figure.axes[0].get_title(loc="left") == HOSTILE
+
+
+def test_hangul_turns_latin_only_where_no_font_has_it():
+    assert fonts.legible("분노 <b> 행복 값", lambda: "a font") == "분노 <b> 행복 값"
+    assert fonts.legible("분노 <b> 행복 값", lambda: None) == "bunno <b> haengbok gap"
+
+
+def test_every_syllable_has_a_romanisation():
+    assert fonts.legible("아", lambda: None) == "a"
+    assert all(fonts.legible(chr(code), lambda: None).isascii() for code in range(0xAC00, 0xD7A4))

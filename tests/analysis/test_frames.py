@@ -1,0 +1,140 @@
+import json
+import math
+
+import pytest
+
+from analysis import load
+from analysis.frames import Clock, load_experiment
+from search.ledger import best_report, read_trials
+from trainable.errors import ExperimentError
+
+
+def test_one_row_per_report_and_per_trial(demo):
+    reports, trials = load(str(demo))
+    records = read_trials(demo)
+    assert trials["trial_id"].tolist() == [record.trial_id for record in records]
+    assert len(reports) == sum(len(record.reports) for record in records)
+    assert trials["epochs"].tolist() == [record.epochs for record in records]
+
+
+def test_hyperparameters_are_columns_of_both(demo):
+    reports, trials = load(demo)
+    for record in read_trials(demo):
+        for name, value in record.config.items():
+            assert trials.loc[record.number, f"config/{name}"] == value
+            assert (reports.loc[reports["trial_id"] == record.trial_id, f"config/{name}"] == value).all()
+
+
+def test_rank_one_is_what_the_ledger_calls_best(demo):
+    _, trials = load(demo)
+    record, report = best_report(read_trials(demo), "val_accuracy", "max")
+    first = trials[trials["rank"] == 1].iloc[0]
+    assert (first["trial_id"], first["best_epoch"]) == (record.trial_id, report["epoch"])
+    assert first["best_value"] == first["best/val_accuracy"] == report["val_accuracy"]
+
+
+def test_rank_follows_the_mode(make):
+    path = make(metric="val_loss", mode="min")
+    record, report = best_report(read_trials(path), "val_loss", "min")
+    _, trials = load(path)
+    first = trials[trials["rank"] == 1].iloc[0]
+    assert (first["trial_id"], first["best_value"]) == (record.trial_id, report["val_loss"])
+
+
+def test_failed_trials_have_a_value_but_no_rank(demo):
+    _, trials = load(demo)
+    failed = trials[trials["state"] == "FAILED"]
+    assert failed["best_value"].notna().any()
+    assert failed["rank"].isna().all()
+    assert set(failed["failure/kind"]) == {"DivergedError"}
+
+
+def test_equal_trials_rank_by_fewer_epochs_then_lower_number(make):
+    def equal(number, config, reports):
+        config["learning_rate"] = 1e-3
+        for report in reports:
+            report["val_accuracy"] = 0.5 if number < 2 or report["epoch"] > 1 else 0.4
+
+    _, trials = load(make(trials=3, max_epochs=2, edit=equal))
+    assert trials["rank"].tolist() == [1, 2, 3]
+
+
+def test_null_metrics_are_nan(make):
+    def lost(number, config, reports):
+        reports[0]["val_accuracy"] = math.nan
+
+    reports, trials = load(make(trials=2, max_epochs=1, edit=lost))
+    assert reports["val_accuracy"].isna().all()
+    assert trials["rank"].isna().all()
+    assert reports["val_accuracy"].dtype == float
+
+
+def test_elapsed_seconds_leave_out_pauses():
+    events = [
+        {"event": "search_started", "time": 100.0},
+        {"event": "report", "time": 110.0},
+        {"event": "search_started", "time": 1000.0},
+        {"event": "report", "time": 1005.0},
+    ]
+    clock = Clock(events)
+    assert [clock.elapsed(event["time"]) for event in events] == [0, 10, 10, 15]
+
+
+def test_an_experiment_without_trials_has_empty_frames_with_columns(make):
+    reports, trials = load(make(trials=0))
+    assert reports.empty
+    assert trials.empty
+    assert {"epoch", "elapsed_seconds"} <= set(reports)
+    assert {"rank", "state", "failure/kind"} <= set(trials)
+
+
+def test_a_manifest_without_a_ledger_is_an_experiment_that_has_not_begun(make):
+    path = make(trials=0)
+    (path / "ledger.jsonl").unlink()
+    experiment = load_experiment(path)
+    assert experiment.state == "PENDING"
+    assert experiment.trials.empty
+
+
+def test_a_torn_last_line_is_passed_over(make):
+    path = make(until_seconds=40.0)
+    before, _ = load(path)
+    with (path / "ledger.jsonl").open("a") as ledger:
+        ledger.write('{"event": "report", "trial_id": "t00')
+    after, _ = load(path)
+    assert len(after) == len(before) > 0
+
+
+def test_a_running_search(make):
+    experiment = load_experiment(make(until_seconds=40.0))
+    assert experiment.state == "RUNNING"
+    assert "RUNNING" in set(experiment.trials["state"])
+
+
+def test_a_folder_that_is_no_experiment_names_the_nearest(make):
+    path = make("results", trials=0)
+    with pytest.raises(ExperimentError, match=r"must hold experiment.json.*Did you mean .*results"):
+        load(path.parent / "result")
+
+
+def test_a_broken_manifest_is_named(make):
+    path = make(trials=0)
+    (path / "experiment.json").write_text("{")
+    with pytest.raises(ExperimentError, match=r"experiment\.json must hold a JSON object"):
+        load(path)
+
+
+def test_chance_counts_the_classes_that_were_trained(make):
+    path = make(trials=0)
+    assert load_experiment(path).chance == pytest.approx(1 / 7)
+    manifest = json.loads((path / "experiment.json").read_text())
+    manifest["dataset"]["counts"]["train"]["happily_surprised"] = 0
+    (path / "experiment.json").write_text(json.dumps(manifest))
+    assert load_experiment(path).chance == pytest.approx(1 / 7)
+
+
+def test_every_column_is_documented(demo):
+    reports, trials = load(demo)
+    words = load.__doc__.replace("`", " ").replace(",", " ").split()
+    for column in [*reports, *trials]:
+        assert column in words or column.startswith(("config/", "best/")), column

@@ -1,0 +1,83 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis import report
+from analysis.report import main, write_report
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    monkeypatch.setattr(report, "DOTS_PER_INCH", 30)
+
+
+def test_writes_the_page_and_the_figures(demo, tmp_path, capsys):
+    assert main([str(demo), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    figures = {path.name: path.read_bytes()[:8] for path in (tmp_path / "figures").iterdir()}
+    assert set(figures.values()) == {b"\x89PNG\r\n\x1a\n"}
+    assert {f"val_accuracy_against_{name}.png" for name in ("learning_rate", "weight_init")} < set(figures)
+    assert {"curves_val_loss.png", "best_so_far.png"} < set(figures)
+    out = capsys.readouterr().out
+    assert "The best is trial 7: validation accuracy 0.811" in out
+    assert f"report   {tmp_path / 'report.html'}" in out
+    assert f"figures  {tmp_path / 'figures'}" in out
+
+
+def test_writes_into_the_experiment_by_default_and_again(make):
+    path = make(trials=0)
+    assert write_report(path) == path / "report.html" == write_report(path)
+    assert not list(path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("options", [{"trials": 0}, {"trials": 1}, {"until_seconds": 20.0}])
+def test_an_unfinished_or_tiny_search_has_a_report(make, options):
+    assert main([str(make(**options))]) == 0
+
+
+def test_metrics_that_are_all_nan_have_a_report(make):
+    def lost(number, config, reports):
+        config["learning_rate"] = 1e-3
+        for epoch in reports:
+            epoch.update(val_accuracy=math.nan, val_loss=math.nan)
+
+    path = make(trials=2, edit=lost)
+    assert main([str(path)]) == 0
+    assert {figure.stem for figure in (path / "figures").iterdir()} == {"curves_train_accuracy", "curves_train_loss"}
+
+
+def test_a_folder_that_is_no_experiment(tmp_path, capsys):
+    assert main([str(tmp_path / "nothing")]) == 2
+    assert "must hold experiment.json" in capsys.readouterr().err
+
+
+def test_an_unwritable_out(demo, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main([str(demo), "--out", str(tmp_path / "file")]) == 2
+    assert "Choose another with --out." in capsys.readouterr().err
+
+
+def loaded_after(statement):
+    code = f"import json, sys; {statement}; print(json.dumps(sorted(name.split('.')[0] for name in sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_analysis_loads_no_heavy_library():
+    assert not {"torch", "ray", "pandas", "plotly", "matplotlib"} & loaded_after("import analysis, analysis.report")
+
+
+@pytest.mark.e2e
+def test_a_report_loads_neither_torch_nor_ray(demo, tmp_path):
+    loaded = loaded_after(
+        f"from analysis.report import write_report as w; from pathlib import Path as P; "
+        f"w(P({str(demo)!r}), P({str(tmp_path)!r}))"
+    )
+    assert {"pandas", "plotly", "matplotlib"} <= loaded
+    assert not {"torch", "ray", "optuna"} & loaded

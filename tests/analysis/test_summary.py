@@ -1,0 +1,169 @@
+import math
+
+import pandas as pd
+import pytest
+
+from analysis.frames import load_experiment
+from analysis.hyperparameters import Hyperparameter
+from analysis.summary import (
+    best_so_far,
+    best_trial,
+    config_of,
+    count_states,
+    duration,
+    edges,
+    failures,
+    number,
+    verdict,
+)
+from search.ledger import read_trials
+
+
+def test_golden_verdict(demo):
+    assert verdict(load_experiment(demo)) == [
+        "The best is trial 7: validation accuracy 0.811 after 8 of 8 epochs, where guessing gives 0.143.",
+        "On the test split, which the search never saw, it reaches 0.861 (measured once, at the end).",
+        "The best embedding dim, 128, lies at the upper edge of its range (which ends at 128): try beyond it.",
+        "Of 16 trials, 5 trained to the end, 8 stopped early and 3 failed.",
+        "The failures, all alike: DivergedError in trainable/training/trainer.py:123.",
+    ]
+
+
+def test_verdict_of_a_search_without_trials(make):
+    assert verdict(load_experiment(make(trials=0))) == ["No trial gave a result.", "The search started no trial."]
+    early = load_experiment(make("early", until_seconds=0.0))
+    assert verdict(early) == ["No trial has a result yet.", "All 2 trials are waiting."]
+
+
+def test_verdict_where_all_failed(make):
+    def diverge(number, config, reports):
+        config["learning_rate"] = 9e-3
+
+    assert verdict(load_experiment(make(edit=diverge))) == [
+        "No trial gave a result.",
+        "All 16 trials failed.",
+        "The failures, all alike: DivergedError in trainable/training/trainer.py:123.",
+    ]
+
+
+def test_verdict_of_one_trial(make):
+    def plain(number, config, reports):
+        config.update(learning_rate=1e-3, logit_scale=2.5, embedding_dim=16)
+
+    assert verdict(load_experiment(make(trials=1, edit=plain)))[1:] == [
+        "The best learning rate, initial logit scale (log space) and embedding dim lie inside their ranges, "
+        "not at an edge.",
+        "The only trial trained to the end.",
+    ]
+
+
+def test_count_states_names_every_state(demo):
+    assert count_states(load_experiment(demo).trials) == {
+        "PENDING": 0,
+        "RUNNING": 0,
+        "FINISHED": 5,
+        "STOPPED": 8,
+        "FAILED": 3,
+    }
+
+
+def test_best_config_is_the_ledgers(demo):
+    trials = load_experiment(demo).trials
+    best = best_trial(trials)
+    assert config_of(best) == read_trials(demo)[7].config
+    assert all(type(value) in (int, float, str) for value in config_of(best).values())
+    assert best_trial(trials.iloc[:0]) is None
+
+
+def slow_best_so_far(path):
+    rows, best = [], -math.inf
+    records = [record for record in read_trials(path) if record.state != "FAILED"]
+    for report, record in sorted(((r, t) for t in records for r in t.reports), key=lambda pair: pair[0]["time"]):
+        if report["val_accuracy"] > best:
+            best = report["val_accuracy"]
+            rows.append((record.number, report["epoch"], best))
+    return rows
+
+
+def test_best_so_far_against_a_slow_reference(demo):
+    found = best_so_far(load_experiment(demo).reports)
+    assert list(found[["number", "epoch", "value"]].itertuples(index=False, name=None)) == slow_best_so_far(demo)
+    assert found["elapsed_seconds"].is_monotonic_increasing
+
+
+def test_best_so_far_falls_in_mode_min(demo):
+    values = best_so_far(load_experiment(demo).reports, "val_loss", "min")["value"]
+    assert values.is_monotonic_decreasing
+    assert values.is_unique
+
+
+def test_best_so_far_without_the_metric_is_empty(demo):
+    assert best_so_far(load_experiment(demo).reports, "nothing").empty
+
+
+def test_failures_are_grouped_by_kind_and_place():
+    trials = pd.DataFrame(
+        [
+            (0, "FAILED", "DivergedError", "nan at step 12", "a.py:1", None),
+            (1, "FAILED", "DivergedError", "nan at step 99", "a.py:1", "failures/1.txt"),
+            (2, "FAILED", "DivergedError", "nan", "b.py:2", None),
+            (3, "FINISHED", None, None, None, None),
+            (4, "FAILED", None, None, None, None),
+        ],
+        columns=["number", "state", *(f"failure/{key}" for key in ("kind", "message", "where", "traceback_file"))],
+    )
+    assert failures(trials).to_numpy().tolist() == [
+        ["DivergedError", "a.py:1", "nan at step 12", "failures/1.txt", 2, [0, 1]],
+        ["DivergedError", "b.py:2", "nan", "", 1, [2]],
+        ["unknown error", "", "", "", 1, [4]],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "side"), [(1.05e-4, "lower"), (1.5e-4, "lower"), (1.7e-4, None), (1e-3, None), (7e-3, "upper")]
+)
+def test_edges_are_a_tenth_of_the_range_on_its_own_scale(value, side):
+    domain = Hyperparameter(name="learning_rate", log=True, low=1e-4, high=1e-2)
+    found = edges(pd.Series({"config/learning_rate": value}), {"learning_rate": domain})
+    assert [edge.side for edge in found] == ([side] if side else [])
+
+
+def test_few_or_unordered_values_have_no_edges():
+    domains = {
+        "head_depth": Hyperparameter(name="head_depth", values=(1, 2, 3)),
+        "weight_init": Hyperparameter(name="weight_init", values=("a", "b", "c", "d")),
+    }
+    assert edges(pd.Series({"config/head_depth": 3, "config/weight_init": "d"}), domains) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.96, "10.0 s"),
+        (42.3, "42 s"),
+        (59.96, "1 min 0 s"),
+        (252, "4 min 12 s"),
+        (3599.9, "1 h 0 min"),
+        (90_000, "1 d 1 h"),
+        (math.nan, "–"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00123456, "0.001235"),
+        (64.0, "64"),
+        (64, "64"),
+        (True, "True"),
+        ("x", "x"),
+        (math.inf, "–"),
+        (25200.0, "25200"),
+    ],
+)
+def test_number(value, text):
+    assert number(value) == text
