@@ -132,7 +132,7 @@ class TestDropping:
         one(flat(200)),  # flat, and equal to a test image
         one(flat(200), "test"),
         one(flat(3), "validation"),
-        one(image((2, 1)), "validation"),  # equals a test image, but is no training image
+        one(image((2, 0)), "validation"),  # equals a test image, but is no training image
     )
 
     def test_each_reason_is_counted_once(self, reader):

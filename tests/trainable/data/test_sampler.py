@@ -60,7 +60,7 @@ def test_a_class_is_shuffled_anew_on_each_pass():
     labels = np.zeros(50, int)
     first, second = (np.concatenate(list(BalancedSampler(labels, 10, seed=1).epoch(epoch))) for epoch in (0, 1))
     assert sorted(first) == sorted(second) == list(range(50))
-    assert list(first) != list(second)
+    assert set(first[:10]) != set(second[:10])
 
 
 def test_an_epoch_is_a_pure_function_of_seed_and_number():
