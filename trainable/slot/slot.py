@@ -101,7 +101,7 @@ class Slot:
                 self._keep_best(report)
                 return report
         report = self._runner.run_epoch()
-        self._check_metric(report)
+        self._check(report)
         write_json(self._folder / "report.json", report)
         self._runner.save(self._folder / "last")
         self._keep_best(report)
@@ -116,13 +116,14 @@ class Slot:
         report = _read_json(self._folder / "report.json")
         return report if report is not None and report["epoch"] == epochs_done else None
 
-    def _check_metric(self, report: Mapping[str, Any]) -> None:
-        value = report.get(self._options.metric)
-        if value is None:
+    def _check(self, report: Mapping[str, Any]) -> None:
+        """A report must hold the metric, and finite numbers only: no scheduler or searcher ever sees another."""
+        if self._options.metric not in report:
             known = ", ".join(sorted(report))
             raise KeyError(f"the report must hold the metric {self._options.metric!r}, but holds {known}")
-        if not math.isfinite(value):
-            raise DivergedError(f"{self._options.metric} must be finite, but is {value} after epoch {report['epoch']}.")
+        broken = {name: value for name, value in report.items() if not math.isfinite(value)}
+        if broken:
+            raise DivergedError(f"a report must hold finite numbers, but epoch {report['epoch']} ended with {broken}.")
 
     def _keep_best(self, report: Mapping[str, Any]) -> None:
         best = _read_json(self._folder / "best.json")

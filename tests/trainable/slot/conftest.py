@@ -1,0 +1,57 @@
+"""A runner that replays learning curves instead of training."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class ReplayRunner:
+    """Reports `config["curve"]` value by value; an exception in the curve is raised instead.
+
+    Its checkpoint is a file with the epoch, its model a file with the accuracy.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self._curve: list[Any] = []
+        self._epoch = 0
+
+    def start(self, config: Mapping[str, Any], folder: Path) -> int:
+        self.calls.append("start")
+        if "start_error" in config:
+            raise config["start_error"]
+        self._curve = config["curve"]
+        saved = folder / "epoch"
+        self._epoch = int(saved.read_text()) if saved.exists() else 0
+        return self._epoch
+
+    def run_epoch(self) -> dict[str, Any]:
+        self.calls.append("run_epoch")
+        value = self._curve[self._epoch]
+        if isinstance(value, Exception):
+            raise value
+        self._epoch += 1
+        return {"epoch": self._epoch, "val_accuracy": value}
+
+    def save(self, folder: Path) -> None:
+        self.calls.append("save")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "epoch").write_text(str(self._epoch))
+
+    def save_model(self, folder: Path) -> None:
+        self.calls.append("save_model")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "value").write_text(str(self._curve[self._epoch - 1]))
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+@pytest.fixture
+def make_runner() -> Callable[[], ReplayRunner]:
+    return ReplayRunner
