@@ -28,6 +28,9 @@ class TrialConfig:
 
     learning_rate: float = 2e-3
     """Peak of the schedule, reached after the warm-up."""
+    text_learning_rate_factor: float = 0.1
+    """The text tower's learning rate, as a share of `learning_rate`: a rate that suits a small ResNet from scratch
+    destroys a transformer from scratch, and with seven classes its prompts then collapse onto one point."""
     logit_scale: float = math.log(1 / 0.07)
     """Start of the logit scale, in log space; at most ln 100."""
     embedding_dim: int = 64
@@ -60,7 +63,7 @@ class TrialConfig:
     """AdamW's decay; biases, norms and the logit scale have none."""
     gradient_clip: float = 1.0
     """Largest global gradient norm; 0 switches clipping off."""
-    augmentation: float = 0.5
+    augmentation: float = 0.2
     """Strength of the image augmentation, 0 (none) to 1."""
     precision: str = "auto"
     """`auto` is bf16 autocast where the device has it, float32 elsewhere."""
@@ -72,6 +75,7 @@ class TrialConfig:
         for field in dataclasses.fields(self):
             _check_type(field.name, field.type, getattr(self, field.name))
         _require(self.learning_rate > 0, "learning_rate > 0", self.learning_rate)
+        _require(self.text_learning_rate_factor >= 0, "text_learning_rate_factor >= 0", self.text_learning_rate_factor)
         _require(0 <= self.logit_scale <= MAX_LOGIT_SCALE, "0 <= logit_scale <= ln 100 = 4.605", self.logit_scale)
         _require(self.embedding_dim >= 1, "embedding_dim >= 1", self.embedding_dim)
         _require(1 <= self.head_depth <= 3, "1 <= head_depth <= 3", self.head_depth)

@@ -13,9 +13,8 @@ Every message says what must hold, what was got, and what to do.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from typing import Iterable
 
 
 class GlanceError(Exception):

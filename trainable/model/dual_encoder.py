@@ -24,7 +24,14 @@ class DualEncoder(nn.Module):
     """Maps images and prompts to unit vectors of one D-dimensional space."""
 
     def __init__(
-        self, image_tower: ImageTower, text_tower: TextTower, config: TrialConfig, *, mean: float, std: float, classes: int
+        self,
+        image_tower: ImageTower,
+        text_tower: TextTower,
+        config: TrialConfig,
+        *,
+        mean: float,
+        std: float,
+        classes: int,
     ) -> None:
         super().__init__()
         self.image_tower = image_tower
@@ -68,8 +75,8 @@ def build_dual_encoder(
         text_tower = build_text_tower(config.text_tower, pretrained=pretrained)
         if pretrained and not (image_tower.has_weights or text_tower.has_weights):
             raise ConfigError(
-                f"weight_init=pretrained must have weights to load, but {config.image_tower} and {config.text_tower} are "
-                "built from scratch; name a folder or hub id as tower, or choose trunc_normal, xavier, kaiming or orthogonal."
+                f"weight_init=pretrained must have weights to load, but {config.image_tower} and {config.text_tower} "
+                "are built from scratch; name a folder or hub id as tower, or choose another weight_init."
             )
         model = DualEncoder(image_tower, text_tower, config, mean=mean, std=std, classes=classes)
     _initialise(model, "trunc_normal" if pretrained else config.weight_init, config.seed)

@@ -12,7 +12,9 @@ EMBEDDING_STD = 0.02
 
 
 def _trunc_normal(weight: Tensor, generator: torch.Generator) -> Tensor:
-    return nn.init.trunc_normal_(weight, std=EMBEDDING_STD, a=-2 * EMBEDDING_STD, b=2 * EMBEDDING_STD, generator=generator)
+    return nn.init.trunc_normal_(
+        weight, std=EMBEDDING_STD, a=-2 * EMBEDDING_STD, b=2 * EMBEDDING_STD, generator=generator
+    )
 
 
 def _xavier(weight: Tensor, generator: torch.Generator) -> Tensor:

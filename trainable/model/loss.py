@@ -46,7 +46,9 @@ def multipositive_loss(logits: Tensor, labels: Tensor, logit_bias: Tensor | None
 def sigmoid_loss(logits: Tensor, labels: Tensor, logit_bias: Tensor | None = None) -> Tensor:
     """Pairwise sigmoid loss of SigLIP (arXiv 2303.15343, eq. 1), summed over texts and averaged over images."""
     if logit_bias is None:
-        raise ConfigError("the sigmoid loss must have a logit bias, but the model has none; build it with loss=sigmoid.")
+        raise ConfigError(
+            "the sigmoid loss must have a logit bias, but the model has none; build it with loss=sigmoid."
+        )
     signs = 2 * same_label(labels) - 1
     return -F.logsigmoid(signs * (logits + logit_bias)).sum(dim=1).mean()
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
@@ -56,7 +55,7 @@ def _vit(width: int, layers: int, heads: int) -> Callable[[int, int], nn.Module]
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
-        return AutoModel.from_config(config, add_pooling_layer=False)  # type: ignore[no-any-return]
+        return AutoModel.from_config(config, add_pooling_layer=False)
 
     return build
 
@@ -73,7 +72,7 @@ def _bert(width: int, layers: int, heads: int) -> Callable[[], nn.Module]:
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
-        return AutoModel.from_config(config, add_pooling_layer=False)  # type: ignore[no-any-return]
+        return AutoModel.from_config(config, add_pooling_layer=False)
 
     return build
 
@@ -147,7 +146,7 @@ class TextTower(nn.Module):
 
 
 def build_image_tower(name: str, image_size: int, channels: int, *, pretrained: bool) -> ImageTower:
-    """An image tower by built-in name, local folder or hub id; its weights are loaded where there are any and asked for.
+    """An image tower by built-in name, local folder or hub id, with its weights loaded where asked for.
 
     Raises `ConfigError` for a name that is none of these.
     """
@@ -161,7 +160,9 @@ def build_text_tower(name: str, *, pretrained: bool) -> TextTower:
     if name in TEXT_TOWERS:
         return TextTower(TEXT_TOWERS[name](), ByT5Tokenizer(), has_weights=False)
     backbone = _load_backbone(name, "text_tower", TEXT_TOWERS, pretrained)
-    return TextTower(backbone, _from_files(AutoTokenizer.from_pretrained, name, "text_tower", TEXT_TOWERS), has_weights=pretrained)
+    return TextTower(
+        backbone, _from_files(AutoTokenizer.from_pretrained, name, "text_tower", TEXT_TOWERS), has_weights=pretrained
+    )
 
 
 def _load_backbone(name: str, field: str, known: dict[str, Any], pretrained: bool) -> nn.Module:
@@ -169,8 +170,7 @@ def _load_backbone(name: str, field: str, known: dict[str, Any], pretrained: boo
         backbone: nn.Module = _from_files(AutoModel.from_pretrained, name, field, known)
         return backbone
     config = _from_files(AutoConfig.from_pretrained, name, field, known)
-    backbone = AutoModel.from_config(config)
-    return backbone
+    return AutoModel.from_config(config)
 
 
 def _from_files(load: Callable[[str], Any], name: str, field: str, known: dict[str, Any]) -> Any:

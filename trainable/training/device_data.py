@@ -65,7 +65,9 @@ class DeviceData:
         """
         train = self.split("train")
         if not len(self.classes) <= images <= len(train):
-            raise ConfigError(f"--overfit must lie between {len(self.classes)} and {len(train)} images, but got {images}.")
+            raise ConfigError(
+                f"--overfit must lie between {len(self.classes)} and {len(train)} images, but got {images}."
+            )
         few = DeviceData(self.store, self.device)
         few.__dict__["pixel_statistics"] = self.pixel_statistics
         subset = train.subset(_balanced_indices(train.labels.cpu().numpy(), images, seed))

@@ -1,9 +1,9 @@
 """A trained model on disk, and zero-shot prediction with it.
 
-    model.safetensors    weights
-    config.json          the trial's config
-    model.json           classes, image size, channels, pixel statistics
-    image_tower/, text_tower/    a tower's own config and tokenizer, where it is not built in
+model.safetensors    weights
+config.json          the trial's config
+model.json           classes, image size, channels, pixel statistics
+image_tower/, text_tower/    a tower's own config and tokenizer, where it is not built in
 """
 
 import json
@@ -58,8 +58,10 @@ def _description(model: DualEncoder, data: DeviceData) -> dict[str, Any]:
 class ZeroShotPredictor:
     """Matches pictures with any words."""
 
-    def __init__(self, model: DualEncoder, config: TrialConfig, description: dict[str, Any], device: torch.device) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last).eval()
+    def __init__(
+        self, model: DualEncoder, config: TrialConfig, description: dict[str, Any], device: torch.device
+    ) -> None:
+        self.model = model.to(device).eval()
         self.config = config
         self.classes: tuple[str, ...] = tuple(description["classes"])
         self.image_size = int(description["image_size"])

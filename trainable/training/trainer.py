@@ -14,7 +14,7 @@ from trainable.data.augmentation import augment
 from trainable.data.sampler import BalancedSampler
 from trainable.data.vocabulary import prompts
 from trainable.errors import CheckpointError, DivergedError
-from trainable.model.dual_encoder import build_dual_encoder
+from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.loss import contrastive_loss
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
@@ -65,7 +65,8 @@ class Trainer:
         mean, std = data.pixel_statistics
         self.model = build_dual_encoder(
             config, image_size=data.image_size, channels=data.channels, mean=mean, std=std, classes=len(data.classes)
-        ).to(self.device, memory_format=torch.channels_last)
+        )
+        self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prompts = PromptTokens.of(self.model, prompts(data.classes, config.language), self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.sampler = BalancedSampler(
@@ -115,7 +116,7 @@ class Trainer:
             "images_per_second": samples / (time.perf_counter() - start),
             "train_loss": float(loss_sum) / self.sampler.steps,
             "train_accuracy": float(hits) / samples,
-            "learning_rate_now": self.optimizer.param_groups[0]["lr"],
+            "learning_rate_now": self._rate(self.state.step - 1),
             "logit_scale_now": float(self.model.logit_scale.detach()),
             "gradient_norm": norm_sum / self.sampler.steps,
         }
@@ -167,13 +168,11 @@ class Trainer:
 
     def _step(self, loss: Tensor) -> float:
         """One optimiser step; returns the gradient's norm before clipping."""
-        rate = learning_rate(
-            self.state.step, self.total_steps, peak=self.config.learning_rate, warmup_steps=self.warmup_steps
-        )
+        rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         limit = self.config.gradient_clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not math.isfinite(norm):
@@ -186,6 +185,9 @@ class Trainer:
         self.model.clamp_logit_scale()
         self.state.step += 1
         return norm
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(step, self.total_steps, peak=self.config.learning_rate, warmup_steps=self.warmup_steps)
 
     def _autocast(self) -> AbstractContextManager[object]:
         enabled = self.config.precision == "bf16" or (self.config.precision == "auto" and has_native_bf16(self.device))
@@ -210,11 +212,22 @@ class Trainer:
                 )
 
 
-def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.AdamW:
-    """AdamW (arXiv 1711.05101) with weight decay on matrices and kernels alone: not on biases, norms, logit scale."""
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+def build_optimizer(model: DualEncoder, config: TrialConfig) -> torch.optim.AdamW:
+    """AdamW (arXiv 1711.05101) with weight decay on matrices and kernels alone: not on biases, norms, logit scale.
+
+    Each group's `factor` is its share of the scheduled learning rate.
+    """
+    text_tower = set(model.text_tower.parameters())
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {
+            "params": [p for p in trained if (p in text_tower) == is_text and (p.ndim > 1) == is_decayed],
+            "weight_decay": config.weight_decay if is_decayed else 0.0,
+            "factor": config.text_learning_rate_factor if is_text else 1.0,
+        }
+        for is_text in (False, True)
+        for is_decayed in (False, True)
+    ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAM_BETAS, fused=True)
 
 
