@@ -8,7 +8,7 @@ Every message says what must hold, what was got, and what to do.
     ├── CheckpointError    a checkpoint that cannot be loaded
     ├── ResourceError      more CPUs or GPUs asked for than there are
     ├── ExperimentError    a results folder that cannot be used
-    └── TrialFailure       a trial that cannot go on (its ledger state becomes FAILED)
+    └── TrialError         a trial that cannot go on (its ledger state becomes FAILED)
         └── DivergedError  a loss or a gradient that is not finite
 """
 
@@ -41,11 +41,11 @@ class ExperimentError(GlanceError):
     """An experiment folder cannot be used as asked."""
 
 
-class TrialFailure(GlanceError):
+class TrialError(GlanceError):
     """A trial cannot go on; the search records it as FAILED and carries on."""
 
 
-class DivergedError(TrialFailure):
+class DivergedError(TrialError):
     """The loss or the gradient norm of a trial is not finite."""
 
 

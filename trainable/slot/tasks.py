@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainable.errors import GlanceError, TrialFailure
+from trainable.errors import GlanceError, TrialError
 from trainable.slot.failure import Failure, describe_failure
 
 
@@ -34,7 +34,7 @@ def probe_configs(store: str, configs: Sequence[Mapping[str, Any]], *, threads: 
             config = TrialConfig.from_dict(values)
             one_batch = TrialConfig.from_dict({**values, "epoch_samples": config.batch_size, "max_epochs": 1})
             Trainer(one_batch, data).train_epoch()
-        except TrialFailure:
+        except TrialError:
             continue
         except Exception as error:
             failure = describe_failure(error)
