@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
@@ -42,11 +43,14 @@ def optimizer_tensors(model: nn.Module, optimizer: optim.Optimizer) -> dict[str,
 
 
 def load_optimizer(model: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give `optimizer` the state that `optimizer_tensors` took."""
+    """Give `optimizer` the state that `optimizer_tensors` took.
+
+    Moments get their parameter's memory format: the fused optimiser walks both as raw memory.
+    """
     for name, parameter in model.named_parameters():
         prefix = f"optimizer/{name}/"
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if state:
-            optimizer.state[parameter] = {
-                key: value.clone() if key == "step" else value.to(parameter.device) for key, value in state.items()
-            }
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                like_parameter = value.shape == parameter.shape
+                state = torch.empty_like(parameter).copy_(value) if like_parameter else value.clone()
+                optimizer.state[parameter][key.removeprefix(prefix)] = state

@@ -178,7 +178,7 @@ class Trainer:
         if not math.isfinite(norm):
             raise DivergedError(
                 f"the loss and its gradient must stay finite, but at step {self.state.step} of epoch "
-                f"{self.state.epoch + 1} the loss is {float(loss):.4g} and the gradient norm {norm:.4g}; lower "
+                f"{self.state.epoch + 1} the loss is {loss.item():.4g} and the gradient norm {norm:.4g}; lower "
                 f"learning_rate ({self.config.learning_rate:.3g}) or gradient_clip ({self.config.gradient_clip:.3g})."
             )
         self.optimizer.step()

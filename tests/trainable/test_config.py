@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from trainable.config import TrialConfig, load_config
+from trainable.errors import ConfigError
+
+
+def test_survives_the_round_trip_through_a_plain_dict() -> None:
+    config = TrialConfig(learning_rate=1e-4, embedding_dim=32, loss="sigmoid")
+
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_an_unknown_field_gets_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"'learning_rat'.*'learning_rate'"):
+        TrialConfig.from_dict({"learning_rat": 1e-3})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("learning_rate", 0.0, "learning_rate > 0"),
+        ("learning_rate", float("nan"), "finite float"),
+        ("learning_rate", "fast", "finite float"),
+        ("logit_scale", 5.0, "ln 100"),
+        ("embedding_dim", 0, "embedding_dim >= 1"),
+        ("embedding_dim", 2.5, "finite int"),
+        ("batch_size", True, "finite int"),
+        ("head_depth", 4, "head_depth <= 3"),
+        ("weight_init", "xavir", "Did you mean 'xavier'"),
+        ("loss", "clap", "Did you mean 'clip'"),
+        ("augmentation", 1.5, "augmentation <= 1"),
+        ("warmup_fraction", 1.0, "warmup_fraction < 1"),
+        ("learn_logit_scale", 1, "finite bool"),
+    ],
+)
+def test_a_value_out_of_its_domain_is_refused_with_the_rule(name: str, value: object, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        TrialConfig.from_dict({name: value})
+
+
+def test_reads_a_plain_config_and_the_config_of_a_best_json(tmp_path: Path) -> None:
+    plain, best = tmp_path / "config.json", tmp_path / "best.json"
+    plain.write_text('{"learning_rate": 0.25}')
+    best.write_text('{"trial_id": "t1", "config": {"learning_rate": 0.25}, "dataset": {"name": "synthetic"}}')
+
+    assert load_config(plain)[0] == load_config(best)[0] == TrialConfig(learning_rate=0.25)
+    assert load_config(best)[1]["dataset"] == {"name": "synthetic"}
+
+
+@pytest.mark.parametrize(("text", "reason"), [("{", "must hold JSON"), ("[1]", "holds a list")])
+def test_a_file_that_is_no_config_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=rf"config\.json.*{reason}|{reason}"):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.json: No such file"):
+        load_config(tmp_path / "absent.json")

@@ -1,0 +1,160 @@
+import json
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+
+from trainable.config import TrialConfig
+from trainable.data.store import Store
+from trainable.errors import CheckpointError, ConfigError, DivergedError
+from trainable.training.checkpoint import FILE_NAME
+from trainable.training.device_data import DeviceData
+from trainable.training.predictor import ZeroShotPredictor, save_model
+from trainable.training.trainer import REPORT_KEYS, Trainer, build_optimizer
+from trainable.training.zero_shot import metrics_of
+
+CONFIG = TrialConfig(epoch_samples=96, batch_size=32, max_epochs=3, embedding_dim=8)
+
+
+@pytest.fixture(scope="module")
+def data(faces: Path) -> DeviceData:
+    return DeviceData(Store.open(faces), torch.device("cpu"))
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_resumed_training_equals_training_never_stopped_bit_for_bit(
+    data: DeviceData, tmp_path: Path, precision: str
+) -> None:
+    config = TrialConfig.from_dict(CONFIG.to_dict() | {"precision": precision, "augmentation": 0.5})
+    whole = Trainer(config, data)
+    reports = [whole.run_epoch() for _ in range(3)]
+
+    first = Trainer(config, data)
+    first.run_epoch()
+    first.save(tmp_path)
+    torch.manual_seed(12345)
+    second = Trainer(config, data)
+    second.load(tmp_path)
+    resumed = [second.run_epoch() for _ in range(2)]
+
+    timeless = [key for key in REPORT_KEYS if key not in ("epoch_seconds", "images_per_second")]
+    assert [[r[key] for key in timeless] for r in resumed] == [[r[key] for key in timeless] for r in reports[1:]]
+    expected, actual = weights(whole), weights(second)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_the_same_seed_gives_the_same_report_and_another_seed_another(data: DeviceData) -> None:
+    def loss(seed: int) -> float:
+        return Trainer(TrialConfig.from_dict(CONFIG.to_dict() | {"seed": seed}), data).train_epoch()["train_loss"]
+
+    assert loss(1) == loss(1) != loss(2)
+
+
+def test_a_report_has_every_key_and_counts_in_samples(data: DeviceData) -> None:
+    report = Trainer(CONFIG, data).run_epoch()
+
+    assert sorted(report) == sorted(REPORT_KEYS)
+    assert (report["epoch"], report["samples_seen"]) == (1, 96)
+    assert 0 <= report["val_accuracy"] <= 1
+
+
+def test_divergence_ends_the_trial_with_its_step_and_what_to_lower(data: DeviceData) -> None:
+    config = TrialConfig.from_dict(CONFIG.to_dict() | {"learning_rate": 1e30})
+
+    with pytest.raises(DivergedError, match=r"must stay finite, but at step \d+ of epoch 1.*learning_rate \(1e\+30\)"):
+        Trainer(config, data).train_epoch()
+
+
+def test_no_decay_on_biases_norms_and_logit_scale_and_less_rate_for_the_text_tower(data: DeviceData) -> None:
+    model = Trainer(CONFIG, data).model
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(model, CONFIG).param_groups
+
+    where = {names[p]: (group["weight_decay"], group["factor"]) for group in groups for p in group["params"]}
+    assert len(where) == len(names)
+    assert where["logit_scale"] == (0.0, 1.0)
+    assert where["image_tower.backbone.embedder.embedder.normalization.weight"] == (0.0, 1.0)
+    assert where["image_head.0.weight"] == (CONFIG.weight_decay, 1.0)
+    assert where["text_tower.backbone.encoder.layer.0.output.dense.weight"] == (CONFIG.weight_decay, 0.1)
+    assert where["text_tower.backbone.encoder.layer.0.output.dense.bias"] == (0.0, 0.1)
+
+
+def test_each_distinct_prompt_of_a_batch_is_encoded_once(data: DeviceData, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(CONFIG, data)
+    encoded: list[int] = []
+    encode = trainer.model.encode_texts
+    monkeypatch.setattr(trainer.model, "encode_texts", lambda t, m: encoded.append(len(t)) or encode(t, m))
+
+    trainer.train_epoch()
+
+    assert encoded == [7, 7, 7]
+
+
+def test_a_checkpoint_holds_no_pickle_and_is_refused_when_torn_or_of_another_config(
+    data: DeviceData, tmp_path: Path
+) -> None:
+    trainer = Trainer(CONFIG, data)
+    trainer.save(tmp_path)
+    with safetensors.safe_open(tmp_path / FILE_NAME, framework="pt") as file:
+        assert json.loads(file.metadata()["state"])["counters"] == {"epoch": 0, "step": 0, "samples_seen": 0}
+
+    other = Trainer(TrialConfig.from_dict(CONFIG.to_dict() | {"embedding_dim": 16}), data)
+    with pytest.raises(CheckpointError, match="embedding_dim=8 and this config 16"):
+        other.load(tmp_path)
+
+    whole = (tmp_path / FILE_NAME).read_bytes()
+    (tmp_path / FILE_NAME).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="must be a whole safetensors file"):
+        trainer.load(tmp_path)
+
+
+def test_a_saved_model_predicts_what_the_trainer_measured(data: DeviceData, faces: Path, tmp_path: Path) -> None:
+    config = TrialConfig.from_dict(CONFIG.to_dict() | {"precision": "float32"})
+    trainer = Trainer(config, data)
+    trainer.train_epoch()
+    save_model(tmp_path, trainer.model, config, data)
+    validation = Store.open(faces).split("validation")
+
+    predictor = ZeroShotPredictor.load(tmp_path)
+    probabilities = predictor.predict(validation.images, predictor.classes)
+
+    assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    accuracy = (probabilities.argmax(axis=1) == validation.labels).mean()
+    assert accuracy == pytest.approx(trainer.evaluate("validation")["accuracy"])
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"must hold model\.safetensors, config\.json and model\.json"):
+        ZeroShotPredictor.load(tmp_path)
+
+
+def test_metrics_of_a_confusion_matrix_counted_by_hand() -> None:
+    confusion = torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]])  # 6 images; the third class has none
+
+    assert metrics_of(confusion, 0.5) == {
+        "accuracy": pytest.approx(5 / 6),
+        "balanced_accuracy": pytest.approx((3 / 4 + 1) / 2),
+        "loss": 0.5,
+        "predicted_classes": 2,
+    }
+
+
+def test_the_overfit_subset_is_balanced_and_serves_as_validation_too(data: DeviceData) -> None:
+    few = data.overfit(70, seed=0)
+
+    assert few.split("train") is few.split("validation")
+    assert few.split("train").labels.bincount().tolist() == [10] * 7
+    with pytest.raises(ConfigError, match="between 7 and 280 images, but got 3"):
+        data.overfit(3, seed=0)
+
+
+def test_pixel_statistics_are_those_of_the_training_images(data: DeviceData, faces: Path) -> None:
+    pixels = Store.open(faces).split("train").images / 255
+
+    assert data.pixel_statistics == pytest.approx((pixels.mean(), pixels.std()), abs=1e-6)
