@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from trainable.errors import GlanceError, ResourceError
@@ -37,10 +36,13 @@ class TrialResources:
         return cpus + gpus
 
 
-def resources_of(nodes: list[Node], *, cpus_per_worker: int | None, gpus_per_worker: float | None) -> TrialResources:
+def resources_of(
+    nodes: list[Node], *, workers: int, cpus_per_worker: int | None, gpus_per_worker: float | None
+) -> TrialResources:
     """What a trial takes, with the defaults filled in: one CPU, and one GPU where the cluster has any."""
     has_gpus = any(node.gpus for node in nodes)
     return TrialResources(
+        workers=workers,
         cpus_per_worker=1 if cpus_per_worker is None else cpus_per_worker,
         gpus_per_worker=float(has_gpus) if gpus_per_worker is None else gpus_per_worker,
     )
@@ -77,29 +79,25 @@ def connected() -> Iterator[list[Node]]:
             ray.shutdown()
 
 
-def run_on_slot(function: Callable[..., T], *arguments: Any, resources: TrialResources) -> T:
-    """Run a function of `trainable.slot.tasks` on the cluster with one worker's resources; waits for its result.
+def run_like_a_trial(function: Callable[..., T], *arguments: Any, nodes: list[Node], resources: TrialResources) -> T:
+    """Run a function of `trainable.slot.tasks` where a trial would run, with one worker's resources.
 
-    The process that ran it may become a slot, with its imports done. A `GlanceError` comes back as raised there.
+    That is a task on the cluster; but where the cluster is this machine and trials take no GPU, this process does it
+    too, and pays the imports once for all such calls. A `GlanceError` comes back as raised there.
     """
+    options = {"threads": resources.cpus_per_worker, "gpu": resources.gpus_per_worker > 0}
+    if len(nodes) == 1 and not options["gpu"]:
+        return function(*arguments, **options)
     import ray
 
     task = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=0)(function)
-    gpu = resources.gpus_per_worker > 0
     try:
-        result: T = ray.get(task.remote(*arguments, threads=resources.cpus_per_worker, gpu=gpu))
+        result: T = ray.get(task.remote(*arguments, **options))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, GlanceError):
             raise error.cause from None
         raise
     return result
-
-
-def session_logs() -> Path:
-    """The folder on this machine where Ray keeps the logs of all its processes."""
-    import ray
-
-    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs"
 
 
 def _node(resources: dict[str, float]) -> Node:
@@ -124,7 +122,7 @@ def _arithmetic(nodes: list[Node], resources: TrialResources) -> str:
     most = f", at most {largest[0]:g} and {largest[1]:g} on one" if len(nodes) > 1 else ""
     return (
         f"a trial must fit into the cluster, but a trial takes {resources}, and the cluster has {has}{most}. "
-        "Lower --cpus-per-worker or --gpus-per-worker, or add nodes."
+        "Lower --workers-per-trial, --cpus-per-worker or --gpus-per-worker, or add nodes."
     )
 
 

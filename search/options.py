@@ -73,6 +73,9 @@ class SearchOptions:
         None, "Budget", "end the search in order after this long, such as 45m, 2h or 1h30m", metavar="TIME"
     )
 
+    workers_per_trial: int = _option(
+        1, "Resources", "workers that train one trial together; 1 is all that this version trains with", metavar="N"
+    )
     max_concurrent: int | None = _option(
         None, "Resources", "most trials at one time (default: as many as the cluster holds)", metavar="N"
     )
@@ -108,7 +111,7 @@ class SearchOptions:
             "--algo asha needs its scheduler; use --algo random to stop no trial",
             "--scheduler none",
         )
-        for name in ("trials", "max_epochs", "grace_epochs", "keep_best"):
+        for name in ("trials", "max_epochs", "grace_epochs", "keep_best", "workers_per_trial"):
             self._require_at_least(name, 1)
         for name in ("max_concurrent", "cpus_per_worker"):
             if getattr(self, name) is not None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import run_command
+from trainable.errors import ConfigError, run_command
 
 if TYPE_CHECKING:
     from search.cluster import Node
@@ -84,13 +84,28 @@ def _prepare(
     from search.manifest import build_manifest
     from search.preflight import preflight
 
-    resources = resources_of(nodes, cpus_per_worker=options.cpus_per_worker, gpus_per_worker=options.gpus_per_worker)
+    resources = resources_of(
+        nodes,
+        workers=options.workers_per_trial,
+        cpus_per_worker=options.cpus_per_worker,
+        gpus_per_worker=options.gpus_per_worker,
+    )
     slots = min(count_slots(nodes, resources), options.max_concurrent or options.trials, options.trials)
+    if resources.workers > 1:
+        raise ConfigError(f"--workers-per-trial 1 must hold in this version, but got {resources.workers}.")
     print(f"checking that a trial works ({resources}; {slots} at a time)", file=quiet.terminal)
-    preflight(space, store.path.resolve(), resources)
+    preflight(space, store.path.resolve(), nodes, resources)
     manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
     experiment = Experiment.create(Path(options.storage), options.name, manifest)
-    return Search(options=options, space=space, store=store, resources=resources, slots=slots, experiment=experiment)
+    return Search(
+        options=options,
+        space=space,
+        store=store,
+        nodes=nodes,
+        resources=resources,
+        slots=slots,
+        experiment=experiment,
+    )
 
 
 def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "Recorder":

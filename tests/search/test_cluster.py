@@ -61,4 +61,4 @@ def test_a_cluster_without_nodes_is_refused() -> None:
 def test_defaults_are_one_cpu_and_one_gpu_where_there_are_any(
     nodes: list[Node], asked: tuple[int | None, float | None], expected: TrialResources
 ) -> None:
-    assert resources_of(nodes, cpus_per_worker=asked[0], gpus_per_worker=asked[1]) == expected
+    assert resources_of(nodes, workers=1, cpus_per_worker=asked[0], gpus_per_worker=asked[1]) == expected

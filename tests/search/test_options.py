@@ -20,6 +20,7 @@ GOLDEN = {
     "--grace-epochs": "1",
     "--reduction-factor": "3",
     "--time-budget": "",
+    "--workers-per-trial": "1",
     "--max-concurrent": "",
     "--cpus-per-worker": "",
     "--gpus-per-worker": "",
@@ -34,7 +35,7 @@ GOLDEN = {
 
 def test_the_flags_and_their_defaults_are_frozen() -> None:
     assert {flag: default for flag, default, _ in flag_table()} == GOLDEN
-    assert len(GOLDEN) == 21 < MAX_FLAGS
+    assert len(GOLDEN) == 22 < MAX_FLAGS
 
 
 def test_every_flag_is_in_help_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +93,7 @@ def test_more_accuracy_is_better(metric: str) -> None:
         ("--trials 0", "--trials >= 1 must hold, but got 0"),
         ("--keep-best 0", "--keep-best >= 1"),
         ("--max-concurrent 0", "--max-concurrent >= 1"),
+        ("--workers-per-trial 0", "--workers-per-trial >= 1"),
         ("--cpus-per-worker 0", "--cpus-per-worker >= 1"),
         ("--seed -1", "--seed >= 0"),
         ("--max-failures -1", "--max-failures >= 0"),
