@@ -86,7 +86,6 @@ def test_more_accuracy_is_better(metric: str) -> None:
     [
         ("--trails 3", "'--trails'.* Did you mean '--trials'"),
         ("--tria 3", "Did you mean '--trials'"),  # no abbreviations: a later flag would break them
-        ("--workers-per-trial 2", "no flag is called '--workers-per-trial'"),
         ("results", "every argument must belong to a flag, but got 'results'"),
         ("--trials x", "--trials: invalid int value"),
         ("--trials", "--trials: expected one argument"),
