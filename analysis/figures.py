@@ -192,14 +192,15 @@ def failure_counts(trials: pd.DataFrame) -> Plot:
 
 def rungs_of(manifest: dict[str, Any]) -> list[int]:
     """The epochs at which successive halving decides, before the last one; none without a halving scheduler."""
-    grace, factor, last = (manifest.get(key) for key in ("grace_epochs", "reduction_factor", "max_epochs"))
-    usable = isinstance(grace, int) and isinstance(factor, int) and isinstance(last, int) and grace >= 1 and factor > 1
-    if manifest.get("scheduler") != "asha" or not usable:
+    keys = ("grace_epochs", "reduction_factor", "max_epochs")
+    if manifest.get("scheduler") != "asha" or not all(isinstance(manifest.get(key), int) for key in keys):
         return []
-    rungs = [int(grace or 1)]
-    while rungs[-1] * int(factor or 2) < int(last or 1):
-        rungs.append(rungs[-1] * int(factor or 2))
-    return [rung for rung in rungs if rung < int(last or 1)]
+    rung, factor, last = (int(manifest[key]) for key in keys)
+    rungs = []
+    while 0 < rung < last and factor > 1:
+        rungs.append(rung)
+        rung *= factor
+    return rungs
 
 
 def thin(trials: pd.DataFrame, limit: int) -> tuple[pd.DataFrame, list[str]]:

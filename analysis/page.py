@@ -276,7 +276,11 @@ def _facts_tables(manifest: dict[str, Any]) -> list[tuple[str, list[tuple[str, s
 
 
 def _pairs(values: dict[str, Any] | None) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), _fact(value)) for name, value in (values or {}).items() if value not in (None, "")]
+    return [
+        (name.replace("_", " "), _fact(value))
+        for name, value in (values or {}).items()
+        if value not in (None, "", [], {})
+    ]
 
 
 def _fact(value: Any) -> str:

@@ -17,7 +17,7 @@ _EDGED_VALUES = 4
 
 STATE_WORDS = {
     "PENDING": "waiting",
-    "RUNNING": "running",
+    "RUNNING": "unfinished",
     "FINISHED": "trained to the end",
     "STOPPED": "stopped early",
     "FAILED": "failed",
@@ -73,15 +73,16 @@ def best_so_far(reports: pd.DataFrame, metric: str = "val_accuracy", mode: str =
 def failures(trials: pd.DataFrame) -> pd.DataFrame:
     """Failed trials by cause, the most frequent first.
 
-    Trials that raised the same kind of error in the same place failed alike, whatever numbers their messages hold.
-    Columns `kind`, `where`, `message` and `traceback_file` (of the first such trial), `count`, `numbers` (the trials').
+    Trials with the same kind of error, in the same place and with the same traceback file failed alike: the search
+    writes one such file per cause. Columns `kind`, `where`, `message` (the first one's), `traceback_file`, `count` and
+    `numbers` (the trials').
     """
     columns = ["kind", "where", "message", "traceback_file", "count", "numbers"]
     failed = trials[trials["state"] == "FAILED"].rename(columns=lambda name: str(name).removeprefix("failure/"))
-    failed = failed.assign(kind=failed["kind"].fillna("unknown error"), where=failed["where"].fillna(""))
+    failed = failed.fillna({"kind": "unknown error", "where": "", "traceback_file": ""})
     rows = [
-        [kind, where, *_first_words(group), len(group), group["number"].tolist()]
-        for (kind, where), group in failed.groupby(["kind", "where"], sort=False)
+        [kind, where, _first_message(group), file, len(group), group["number"].tolist()]
+        for (kind, where, file), group in failed.groupby(["kind", "where", "traceback_file"], sort=False)
     ]
     return pd.DataFrame(rows, columns=columns).sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
@@ -197,7 +198,7 @@ def _fates(experiment: Experiment) -> list[str]:
         parts = [f"{count:,} {STATE_WORDS[state]}" for state, count in counts.items()]
         return [f"Of {plural(total, 'trial')}, {_listed(parts)}."]
     fate = STATE_WORDS[next(iter(counts))]
-    verb = ("is " if total == 1 else "are ") if fate in ("running", "waiting") else ""
+    verb = ("is " if total == 1 else "are ") if fate in ("unfinished", "waiting") else ""
     return [f"{'The only trial' if total == 1 else f'All {total:,} trials'} {verb}{fate}."]
 
 
@@ -217,8 +218,6 @@ def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _first_words(group: pd.DataFrame) -> list[str]:
-    """The message and the traceback file of a group's first trial; empty where there is none."""
-    return [
-        str(group[name].dropna().iloc[0]) if group[name].notna().any() else "" for name in ("message", "traceback_file")
-    ]
+def _first_message(group: pd.DataFrame) -> str:
+    messages = group["message"].dropna()
+    return "" if messages.empty else str(messages.iloc[0])

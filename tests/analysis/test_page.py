@@ -164,6 +164,7 @@ def test_hostile_names_are_shown_not_run(make):
     assert HOSTILE not in html
     assert HOSTILE + " " in reader.text["h1"]
     assert len(reader.text["script"]) == 3
+    assert not any("<" in data for data in reader.text["script"] if data.startswith('{"figures"'))
 
 
 def test_a_running_search_has_no_final_best(make):

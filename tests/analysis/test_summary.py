@@ -91,6 +91,18 @@ def test_best_so_far_against_a_slow_reference(demo):
     assert found["elapsed_seconds"].is_monotonic_increasing
 
 
+def test_best_so_far_leaves_out_what_failed_later(make):
+    def fail(number, config, reports):
+        if number == 1:
+            config["learning_rate"] = 1e-3
+            reports[0]["val_accuracy"] = 0.99
+            reports[1]["failure"] = {"kind": "X", "message": "", "where": "", "traceback_file": None}
+
+    experiment = load_experiment(make(trials=3, edit=fail))
+    assert 0.99 in set(experiment.reports["val_accuracy"])
+    assert best_so_far(experiment.reports)["value"].max() < 0.99
+
+
 def test_best_so_far_falls_in_mode_min(demo):
     values = best_so_far(load_experiment(demo).reports, "val_loss", "min")["value"]
     assert values.is_monotonic_decreasing
@@ -101,20 +113,22 @@ def test_best_so_far_without_the_metric_is_empty(demo):
     assert best_so_far(load_experiment(demo).reports, "nothing").empty
 
 
-def test_failures_are_grouped_by_kind_and_place():
+def test_failures_are_grouped_by_cause():
     trials = pd.DataFrame(
         [
             (0, "FAILED", "DivergedError", "nan at step 12", "a.py:1", None),
-            (1, "FAILED", "DivergedError", "nan at step 99", "a.py:1", "failures/1.txt"),
+            (1, "FAILED", "DivergedError", "nan at step 99", "a.py:1", None),
             (2, "FAILED", "DivergedError", "nan", "b.py:2", None),
+            (5, "FAILED", "DivergedError", "nan", "b.py:2", "failures/2.txt"),
             (3, "FINISHED", None, None, None, None),
             (4, "FAILED", None, None, None, None),
         ],
         columns=["number", "state", *(f"failure/{key}" for key in ("kind", "message", "where", "traceback_file"))],
     )
     assert failures(trials).to_numpy().tolist() == [
-        ["DivergedError", "a.py:1", "nan at step 12", "failures/1.txt", 2, [0, 1]],
+        ["DivergedError", "a.py:1", "nan at step 12", "", 2, [0, 1]],
         ["DivergedError", "b.py:2", "nan", "", 1, [2]],
+        ["DivergedError", "b.py:2", "nan", "failures/2.txt", 1, [5]],
         ["unknown error", "", "", "", 1, [4]],
     ]
 
