@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from search.cluster import TrialResources
+from search.cluster import Node, TrialResources
 from search.experiment import Experiment
 from search.options import SearchOptions
 from search.recorder import Recorder
@@ -44,6 +44,8 @@ class Search:
     options: SearchOptions
     space: Space
     store: Store
+    nodes: list[Node]
+    """The cluster when the search began."""
     resources: TrialResources
     slots: int
     """Trials that run at one time."""

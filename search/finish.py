@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.cluster import run_on_slot
+from search.cluster import run_like_a_trial
 from search.console import failure_table
 from search.driver import Search
 from search.experiment import Experiment
@@ -45,7 +45,7 @@ def keep_best(search: Search, recorder: Recorder) -> None:
     trial, report = found
     _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
     folder, store = str(experiment.best.resolve()), str(search.store.path.resolve())
-    metrics = run_on_slot(evaluate_model, folder, store, "test", resources=search.resources)
+    metrics = run_like_a_trial(evaluate_model, folder, store, "test", nodes=search.nodes, resources=search.resources)
     test = {f"test_{name}": metrics[name] for name in TEST_METRICS}
     experiment.write_best(trial, report, test, experiment.read_manifest()["dataset"])
 

@@ -2,21 +2,21 @@
 
 from pathlib import Path
 
-from search.cluster import TrialResources, run_on_slot
+from search.cluster import Node, TrialResources, run_like_a_trial
 from search.spaces import Space, structural_choices
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
 from trainable.slot.tasks import ProbeFailure, probe_configs
 
 
-def preflight(space: Space, store: Path, resources: TrialResources) -> None:
-    """Train one batch of each structural choice of the space, on the cluster, with a trial's resources.
+def preflight(space: Space, store: Path, nodes: list[Node], resources: TrialResources) -> None:
+    """Train one batch of each structural choice of the space, where a trial would run.
 
     Raises `DataError` where the store does not open there, `ConfigError` for a choice that cannot be trained.
     """
     defaults = TrialConfig().to_dict()
     configs = [{**defaults, **choice} for choice in structural_choices(space)]
-    failures = run_on_slot(probe_configs, str(store), configs, resources=resources)
+    failures = run_like_a_trial(probe_configs, str(store), configs, nodes=nodes, resources=resources)
     if failures:
         raise ConfigError(_explain(failures[0], space, len(failures), len(configs)))
 

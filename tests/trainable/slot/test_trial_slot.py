@@ -1,0 +1,121 @@
+"""The slot as a Tune actor: real Ray, replayed learning curves."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray import cloudpickle, tune
+from ray.exceptions import RayTaskError
+from ray.tune.search import Searcher
+
+from trainable.slot.memory import Footprint, MemoryGuard
+from trainable.slot.slot import Slot, SlotOptions
+from trainable.slot.trial_slot import SlotRetired, TrialSlot
+
+pytestmark = pytest.mark.e2e
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+EPOCHS = 2
+
+
+class Replay:
+    """A runner whose trials report 0.5 epoch after epoch."""
+
+    def start(self, config: dict[str, Any], folder: Path) -> int:
+        self.epoch = 0
+        return 0
+
+    def run_epoch(self) -> dict[str, Any]:
+        self.epoch += 1
+        return {"epoch": self.epoch, "val_accuracy": 0.5}
+
+    def save(self, folder: Path) -> None: ...
+    def save_model(self, folder: Path) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class LeakingSlot(TrialSlot):
+    """Leaks in the second trial of each process."""
+
+    def setup(self, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
+        assert options is not None
+        self._options = SlotOptions(**options)
+        held = iter([Footprint(0, 0), Footprint(2**40, 0)])
+        self._slot = Slot(self._options, Replay(), MemoryGuard(held.__next__))
+        self.reset_config(config)
+
+
+class Numbered(Searcher):
+    """Trials a, b, c, ..."""
+
+    def __init__(self) -> None:
+        super().__init__(metric="val_accuracy", mode="max")
+        self.names = iter("abcdefgh")
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        return {"trial_id": next(self.names), "config": {"max_epochs": EPOCHS}}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None: ...
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Watch(tune.Callback):
+    """Which process reported which trial, and which trials were handed on."""
+
+    def __init__(self) -> None:
+        self.pids: dict[str, set[int]] = {}
+        self.recovered: list[str] = []
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.pids.setdefault(trial.config["trial_id"], set()).add(result["pid"])
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.recovered.append(trial.config["trial_id"])
+
+
+def test_a_leaking_slot_retires_and_its_next_trial_runs_on_a_fresh_one(
+    ray_cluster: str, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    options = {"store": "", "checkpoints": str(tmp_path / "c"), "metric": "val_accuracy", "mode": "max"}
+    watch = Watch()
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(LeakingSlot, options=options), {"cpu": 1}),
+        tune_config=tune.TuneConfig(search_alg=Numbered(), num_samples=4, max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(tmp_path),
+            verbose=0,
+            callbacks=[watch],
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    ).fit()
+
+    assert results.num_errors == 0
+    assert watch.recovered == ["c"]
+    assert [len(pids) for pids in watch.pids.values()] == [1, 1, 1, 1]
+    assert watch.pids["a"] == watch.pids["b"] != watch.pids["c"] == watch.pids["d"]
+    assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+
+
+def test_a_retirement_is_an_actor_lost_to_preemption_also_after_its_way_through_ray() -> None:
+    error = SlotRetired("a leak")
+    arrived = RayTaskError("step", "Traceback", error).as_instanceof_cause()
+    copy = cloudpickle.loads(cloudpickle.dumps(error))
+
+    assert arrived.preempted
+    assert copy.preempted
+    assert str(copy) == "the slot retired: a leak"
+
+
+def test_a_slot_without_options_says_what_it_needs() -> None:
+    with pytest.raises(TypeError, match="with_parameters"):
+        TrialSlot.setup(SimpleNamespace(), {}, None)
