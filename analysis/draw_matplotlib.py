@@ -42,9 +42,7 @@ def draw(plot: Plot) -> Figure:
 
 
 def _colours(plot: Plot) -> ScalarMappable:
-    low, high = plot.scale_bounds
-    norm = Normalize(low, high if high > low else low + 1)
-    return ScalarMappable(norm, LinearSegmentedColormap.from_list("epochs", LIGHT_SCALE))
+    return ScalarMappable(Normalize(0, plot.scale_end), LinearSegmentedColormap.from_list("scale", LIGHT_SCALE))
 
 
 def _style() -> dict[Any, Any]:

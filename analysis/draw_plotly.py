@@ -52,22 +52,21 @@ def template(*, dark: bool) -> dict[str, Any]:
 
 
 def _layout(plot: Plot) -> dict[str, Any]:
-    low, high = plot.scale_bounds
     return {
         "template": template(dark=False),
         "title": {"text": _text(plot.title), "x": 0.02},
         "xaxis": _axis(plot.x),
         "yaxis": _axis(plot.y),
         "coloraxis": {
-            "cmin": low,
-            "cmax": high if high > low else low + 1,
+            "cmin": 0,
+            "cmax": plot.scale_end,
             "showscale": any(len(series.values) for series in plot.series),
             "colorbar": {
                 "title": {"text": _text(plot.scale), "side": "right", "font": {"size": 12}},
                 "thickness": 10,
                 "outlinewidth": 0,
                 "tickformat": "d",
-                "nticks": min(6, round(high - low) + 1),
+                "nticks": min(6, round(plot.scale_end) + 1),
             },
         },
         "legend": {

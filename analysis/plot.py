@@ -3,7 +3,6 @@
 All text is plain: the renderers escape it.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,10 +72,9 @@ class Plot:
     marks: tuple[Mark, ...] = field(default=())
 
     @property
-    def scale_bounds(self) -> tuple[float, float]:
-        """The smallest and the largest number on the colour scale; (0, 1) without any."""
-        values = [value for series in self.series for value in series.values if math.isfinite(value)]
-        return (min(values), max(values)) if values else (0.0, 1.0)
+    def scale_end(self) -> float:
+        """The largest number on the colour scale, which starts at 0; 1 without any."""
+        return max((value for series in self.series for value in series.values if value > 0), default=1.0)
 
     def plotly(self) -> Any:
         """The plot as an interactive `plotly.graph_objects.Figure`."""

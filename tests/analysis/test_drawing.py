@@ -3,11 +3,13 @@ import warnings
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 
 from analysis import fonts
 from analysis.figures import against, curves, failure_counts
 from analysis.frames import load_experiment
 from analysis.plot import Axis, Plot, Series
+from analysis.theme import LIGHT_SCALE
 
 HOSTILE = "<script>alert('x')</script> $x^{$ 분노"
 
@@ -70,6 +72,13 @@ def test_matplotlib_draws_the_series_it_is_given(experiment):
     for series, drawn in zip(plot.series, axes.collections, strict=True):
         np.testing.assert_allclose(drawn.get_offsets(), np.column_stack([series.x, series.y]))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [series.name for series in plot.series]
+
+
+def test_trials_that_all_trained_to_the_end_have_the_strongest_colour(experiment):
+    plot = against(experiment.trials[experiment.trials["state"] == "FINISHED"], "learning_rate")
+    assert (plot.plotly().layout.coloraxis.cmin, plot.plotly().layout.coloraxis.cmax) == (0, 8)
+    faces = plot.matplotlib().axes[0].collections[0].get_facecolors()
+    np.testing.assert_allclose(faces, [to_rgba(LIGHT_SCALE[-1])] * 5, atol=0.01)
 
 
 def test_matplotlib_draws_lines_and_marks(experiment):
