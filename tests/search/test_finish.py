@@ -1,0 +1,134 @@
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from search.dimensions import Choice, Fixed
+from search.experiment import Experiment
+from search.finish import exit_status, print_summary, recover_undelivered
+from search.ledger import LedgerWriter
+from search.recorder import Recorder
+from search.spaces import Space
+
+SPACE = Space({"embedding_dim": Choice((8, 16)), "max_epochs": Fixed(4)})
+FAILURE = {
+    "kind": "ValueError",
+    "message": "no tower",
+    "where": "a.py:1",
+    "traceback": "Traceback (most ...)\nno tower",
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    return Experiment.create(tmp_path, "x", {"dataset": {"name": "faces"}, "algorithm": "random"})
+
+
+@pytest.fixture
+def recorder(experiment: Experiment) -> Recorder:
+    recorder = Recorder(LedgerWriter(experiment.ledger_path), [], retained=lambda trial: None, trials=9, max_epochs=4)
+    for number, trial_id in enumerate("ab"):
+        recorder.created(trial_id, number, {"embedding_dim": 8})
+        recorder.started(trial_id, node="here", pid=1)
+        recorder.reported(trial_id, {"epoch": 1, "val_accuracy": 0.25})
+    return recorder
+
+
+def leave(experiment: Experiment, trial_id: str, *, report: int, best: int) -> None:
+    """What a slot leaves on disk after reporting one epoch and saving the weights of another as its best."""
+    folder = experiment.checkpoints / trial_id
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps({"epoch": report, "val_accuracy": report / 4}))
+    (folder / "best.json").write_text(json.dumps({"epoch": best, "val_accuracy": best / 4}))
+
+
+def test_a_report_that_was_saved_but_not_delivered_is_recorded(experiment: Experiment, recorder: Recorder) -> None:
+    leave(experiment, "a", report=2, best=2)
+    recover_undelivered(recorder, experiment.checkpoints)
+
+    assert [report["val_accuracy"] for report in recorder.trials["a"].reports] == [0.25, 0.5]
+    assert recorder.trials["b"].epochs == 1
+
+
+@pytest.mark.parametrize(("report", "best"), [(1, 1), (2, 1)], ids=["delivered", "weights not those of the epoch"])
+def test_any_other_report_on_disk_is_left_alone(
+    experiment: Experiment, recorder: Recorder, report: int, best: int
+) -> None:
+    leave(experiment, "a", report=report, best=best)
+    recover_undelivered(recorder, experiment.checkpoints)
+
+    assert recorder.trials["a"].epochs == 1
+
+
+def test_a_trial_that_ended_gets_no_further_report(experiment: Experiment, recorder: Recorder) -> None:
+    leave(experiment, "a", report=2, best=2)
+    recorder.completed("a")
+    recover_undelivered(recorder, experiment.checkpoints)
+
+    assert recorder.trials["a"].epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "succeeded", "status"),
+    [
+        ("COMPLETED", True, 0),
+        ("COMPLETED", False, 1),
+        ("TIME_BUDGET", True, 0),
+        ("TIME_BUDGET", False, 1),
+        ("ABORTED", False, 1),
+        ("ABORTED", True, 1),
+        ("INTERRUPTED", True, 130),
+        ("INTERRUPTED", False, 130),
+    ],
+)
+def test_exit_status(state: str, succeeded: bool, status: int) -> None:
+    assert exit_status(state, succeeded) == status
+
+
+def summary(experiment: Experiment, recorder: Recorder, state: str) -> str:
+    search: Any = SimpleNamespace(experiment=experiment, space=SPACE)
+    out = io.StringIO()
+    print_summary(Console(file=out, width=200), search, recorder, state)
+    return out.getvalue()
+
+
+def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, recorder: Recorder) -> None:
+    trial = recorder.trials["a"]
+    experiment.write_best(trial, trial.reports[0], {"test_accuracy": 0.24}, {"name": "faces"})
+    text = summary(experiment, recorder, "COMPLETED")
+
+    assert "Best: trial 0, epoch 1" in text
+    for row in (("embedding_dim", "8"), ("val_accuracy", "0.25"), ("test_accuracy", "0.24")):
+        assert any(all(word in line for word in row) for line in text.splitlines()), row
+    assert "max_epochs" not in text
+    assert f"python analysis/report.py {experiment.path}" in text
+    assert f"tensorboard --logdir {experiment.tensorboard}" in text
+
+
+def test_summary_of_a_search_without_success_shows_each_cause_and_one_traceback(
+    experiment: Experiment, recorder: Recorder
+) -> None:
+    recorder.failed("a", FAILURE)
+    recorder.failed("b", {**FAILURE, "traceback": "another trial's"})
+    text = summary(experiment, recorder, "COMPLETED")
+
+    assert "No trial succeeded." in text
+    assert text.count("ValueError: no tower") == 1
+    assert text.count("Traceback (most ...)") == 1
+    assert "another trial's" not in text
+
+
+def test_summary_of_a_search_with_success_names_failures_without_their_traceback(
+    experiment: Experiment, recorder: Recorder
+) -> None:
+    recorder.failed("b", FAILURE)
+    trial = recorder.trials["a"]
+    experiment.write_best(trial, trial.reports[0], {}, {})
+    text = summary(experiment, recorder, "COMPLETED")
+
+    assert "ValueError: no tower" in text
+    assert "Traceback (most ...)" not in text

@@ -1,0 +1,48 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.cluster import Node, TrialResources
+from search.dimensions import Choice, LogUniform
+from search.preflight import preflight
+from search.spaces import Space
+from trainable.errors import ConfigError
+
+NODES = [Node(cpus=2, gpus=0)]
+SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "loss": Choice(("clip", "sigmoid"))})
+
+
+def probe_that_fails(user_error: bool) -> Any:
+    """A probe in which every config with the loss `sigmoid` fails."""
+
+    def probe(store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool) -> list[dict[str, Any]]:
+        text = {"kind": "RuntimeError", "message": "sizes differ.", "where": "loss.py:9", "traceback": "Traceback ..."}
+        failing = [config for config in configs if config["loss"] == "sigmoid"]
+        return [{**text, "config": config, "user_error": user_error} for config in failing]
+
+    return probe
+
+
+@pytest.mark.parametrize(("user_error", "ending"), [(True, "sizes differ."), (False, "[loss.py:9]\nTraceback ...")])
+def test_names_the_choice_that_fails_and_why(monkeypatch: pytest.MonkeyPatch, user_error: bool, ending: str) -> None:
+    monkeypatch.setattr("search.preflight.probe_configs", probe_that_fails(user_error))
+    with pytest.raises(ConfigError) as info:
+        preflight(SPACE, Path("store"), NODES, TrialResources())
+
+    assert "1 of 2 failed, the first with learning_rate=0.0001, loss=sigmoid: " in str(info.value)
+    assert str(info.value).endswith(ending)
+
+
+def test_tries_whole_configs_with_the_resources_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def probe(store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool) -> list[Any]:
+        seen.append((store, [(config["loss"], config["batch_size"]) for config in configs], threads, gpu))
+        return []
+
+    monkeypatch.setattr("search.preflight.probe_configs", probe)
+    preflight(SPACE, Path("store"), NODES, TrialResources(cpus_per_worker=3))
+
+    assert seen == [("store", [("clip", 64), ("sigmoid", 64)], 3, False)]
