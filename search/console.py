@@ -151,7 +151,9 @@ class Display:
         self._started_time = self._status_time = clock()
         self._next_look_time = self._started_time + LOOK_SECONDS
         draws = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, auto_refresh=False) if draws else None
+        # What others print belongs in the log, not above the table.
+        live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live = live if draws else None
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:

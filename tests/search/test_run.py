@@ -193,13 +193,20 @@ def test_a_time_budget_ends_the_search_in_order(bench: Bench) -> None:
     assert len(bench.trials("x")) < 99
 
 
+@pytest.mark.parametrize(
+    ("asked", "arithmetic"),
+    [
+        (["--gpus-per-worker", "1"], "1 worker x 1 CPU and 1 x 1 GPU, and the cluster has 2 CPUs and 0 GPUs on 1 node"),
+        (["--workers-per-trial", "4"], "4 workers x 1 CPU, and the cluster has 2 CPUs and 0 GPUs on 1 node"),
+        (["--workers-per-trial", "2"], "--workers-per-trial 1 must hold in this version, but got 2"),
+    ],
+)
 def test_resources_that_cannot_be_met_are_refused_with_the_arithmetic(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
+    bench: Bench, capfd: pytest.CaptureFixture[str], asked: list[str], arithmetic: str
 ) -> None:
-    assert bench.run("x", "--gpus-per-worker", "1") == 2
+    assert bench.run("x", *asked) == 2
 
-    message = capfd.readouterr().err
-    assert "a trial takes 1 worker x 1 CPU and 1 x 1 GPU, and the cluster has 2 CPUs and 0 GPUs" in message
+    assert arithmetic in capfd.readouterr().err
     assert not (bench.storage / "x").exists()
 
 
