@@ -7,7 +7,8 @@ set, which Tune takes as an actor lost to no fault of the trial's: it drops the 
 one, and does not count the failure against `max_failures`.
 
 What stays open: a process that is killed while it waits between two trials fails the next one (state FAILED, kind
-`SlotDied`); Tune notices the death only in the reset, and does not retry that.
+`SlotDied`). Tune notices the death only in the reset, and handles that error twice: once it puts the trial back into
+the queue, then it fails it.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
 """The slot as a Tune actor: real Ray, replayed learning curves."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,15 +40,33 @@ class Replay:
     def close(self) -> None: ...
 
 
-class LeakingSlot(TrialSlot):
-    """Leaks in the second trial of each process."""
+class ReplaySlot(TrialSlot):
+    """A slot that trains nothing."""
 
     def setup(self, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
         assert options is not None
         self._options = SlotOptions(**options)
-        held = iter([Footprint(0, 0), Footprint(2**40, 0)])
-        self._slot = Slot(self._options, Replay(), MemoryGuard(held.__next__))
+        self._slot = Slot(self._options, Replay(), self.guard())
         self.reset_config(config)
+
+    def guard(self) -> MemoryGuard:
+        return MemoryGuard(lambda: Footprint(0, 0))
+
+
+class LeakingSlot(ReplaySlot):
+    """Leaks in the second trial of each process."""
+
+    def guard(self) -> MemoryGuard:
+        return MemoryGuard(iter([Footprint(0, 0), Footprint(2**40, 0)]).__next__)
+
+
+class DyingSlot(ReplaySlot):
+    """Its process dies between trial a and trial b."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if new_config["trial_id"] == "b":
+            os._exit(1)
+        return super().reset_config(new_config)
 
 
 class Numbered(Searcher):
@@ -69,11 +88,12 @@ class Numbered(Searcher):
 
 
 class Watch(tune.Callback):
-    """Which process reported which trial, and which trials were handed on."""
+    """Which process reported which trial, which trials were handed on, and which failed."""
 
     def __init__(self) -> None:
         self.pids: dict[str, set[int]] = {}
         self.recovered: list[str] = []
+        self.failed: list[str] = []
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         self.pids.setdefault(trial.config["trial_id"], set()).add(result["pid"])
@@ -81,29 +101,46 @@ class Watch(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.recovered.append(trial.config["trial_id"])
 
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.failed.append(trial.config["trial_id"])
+
+
+def run_four(slot: type[TrialSlot], folder: Path, max_failures: int) -> Watch:
+    """Run trials a to d, one at a time."""
+    options = {"store": "", "checkpoints": str(folder / "c"), "metric": "val_accuracy", "mode": "max"}
+    watch = Watch()
+    tune.Tuner(
+        tune.with_resources(tune.with_parameters(slot, options=options), {"cpu": 1}),
+        tune_config=tune.TuneConfig(search_alg=Numbered(), num_samples=4, max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            verbose=0,
+            callbacks=[watch],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+        ),
+    ).fit()
+    return watch
+
 
 def test_a_leaking_slot_retires_and_its_next_trial_runs_on_a_fresh_one(
     ray_cluster: str, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
-    options = {"store": "", "checkpoints": str(tmp_path / "c"), "metric": "val_accuracy", "mode": "max"}
-    watch = Watch()
-    results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(LeakingSlot, options=options), {"cpu": 1}),
-        tune_config=tune.TuneConfig(search_alg=Numbered(), num_samples=4, max_concurrent_trials=1, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(tmp_path),
-            verbose=0,
-            callbacks=[watch],
-            failure_config=tune.FailureConfig(max_failures=0),
-        ),
-    ).fit()
+    watch = run_four(LeakingSlot, tmp_path, max_failures=0)
 
-    assert results.num_errors == 0
-    assert watch.recovered == ["c"]
+    assert (watch.recovered, watch.failed) == (["c"], [])
     assert [len(pids) for pids in watch.pids.values()] == [1, 1, 1, 1]
     assert watch.pids["a"] == watch.pids["b"] != watch.pids["c"] == watch.pids["d"]
     assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+
+
+def test_a_process_that_dies_between_two_trials_costs_the_next_one_and_no_other(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    watch = run_four(DyingSlot, tmp_path, max_failures=2)
+
+    assert watch.failed == ["b"]
+    assert list(watch.pids) == ["a", "c", "d"]
 
 
 def test_a_retirement_is_an_actor_lost_to_preemption_also_after_its_way_through_ray() -> None:
