@@ -9,6 +9,7 @@ from search.experiment import hardware
 from search.options import SearchOptions
 from search.spaces import Space
 from trainable.data.store import Store
+from trainable.provenance import describe_data
 
 
 def build_manifest(
@@ -38,15 +39,7 @@ def build_manifest(
         "max_failures": options.max_failures,
         "time_budget_seconds": options.time_budget_seconds,
         "seed": options.seed,
-        "dataset": {
-            "name": store.manifest.dataset,
-            "path": options.data_path,
-            "store": str(store.path.resolve()),
-            "content_hash": store.manifest.content_hash,
-            "classes": list(store.manifest.classes),
-            "unseen_classes": list(store.manifest.unseen_classes),
-            "counts": store.manifest.counts,
-        },
+        "dataset": describe_data(store, options.data_path),
         "resources": {
             "slots": slots,
             "workers_per_trial": resources.workers,

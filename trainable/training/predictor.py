@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainable.config import TrialConfig, load_config
 from trainable.data.vocabulary import prompts
-from trainable.errors import CheckpointError
+from trainable.errors import CheckpointError, ConfigError
 from trainable.files import write_atomically, write_json
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -83,7 +83,7 @@ class ZeroShotPredictor:
                 classes=len(description["classes"]),
             )
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, ConfigError) as error:
             raise CheckpointError(
                 f"a model folder must hold model.safetensors, config.json and model.json as a search writes them to "
                 f"best/, but {folder} does not load: {error}"

@@ -1,0 +1,255 @@
+import json
+
+import pytest
+
+from trainable.config import TrialConfig
+from trainable.errors import ConfigError
+from trainable.train import COLUMNS, epoch_header, epoch_line, main, parse_setting
+
+SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
+TIMES = ("epoch_seconds", "images_per_second")
+
+REPORT = {
+    "epoch": 12,
+    "train_loss": 1.23456,
+    "train_accuracy": 0.5,
+    "val_loss": 10.5,
+    "val_accuracy": 0.25,
+    "learning_rate_now": 1e-3,
+    "logit_scale_now": 2.659,
+    "images_per_second": 12345.6,
+    "epoch_seconds": 5.04,
+}
+
+
+def read_reports(folder):
+    return [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
+
+
+def timeless(reports):
+    return [{name: value for name, value in report.items() if name not in TIMES} for report in reports]
+
+
+def train(faces, out, *more):
+    return main(["--data-path", str(faces), "--out", str(out), *SMALL, *more])
+
+
+def interrupt_at(monkeypatch, epoch, error=KeyboardInterrupt):
+    """Let the run end by `error` in the given epoch."""
+    from trainable.training.trainer import Trainer
+
+    run_epoch = Trainer.run_epoch
+
+    def interrupted(self):
+        if self.state.epoch + 1 == epoch:
+            raise error
+        return run_epoch(self)
+
+    monkeypatch.setattr(Trainer, "run_epoch", interrupted)
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("learning_rate=1e-3", ("learning_rate", 1e-3)),
+        ("learning_rate=1", ("learning_rate", 1.0)),
+        (" embedding_dim = 64 ", ("embedding_dim", 64)),
+        ("learn_logit_scale=False", ("learn_logit_scale", False)),
+        ("learn_logit_scale=true", ("learn_logit_scale", True)),
+        ("text_tower=skt/kobert-base-v1", ("text_tower", "skt/kobert-base-v1")),
+        ("image_tower=a=b", ("image_tower", "a=b")),
+    ],
+)
+def test_a_setting_is_read_by_the_type_of_its_field(text, setting):
+    name, value = parse_setting(text)
+    assert (name, value) == setting
+    assert type(value) is type(getattr(TrialConfig(), name))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learning_rate", "--set must have the form name=value"),
+        ("learning_rate=", "--set must have the form name=value"),
+        ("=1", "--set must have the form name=value"),
+        ("learning_rat=1", "Did you mean 'learning_rate'?"),
+        ("embedding_dim=64.5", "--set embedding_dim must be a whole number, but got '64.5'"),
+        ("learn_logit_scale=yes", "must be true or false"),
+        ("learning_rate=loguniform(1e-5,1e-2)", "ranges are for search/run.py"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_says_what_it_must_be(text, words):
+    with pytest.raises(ConfigError) as raised:
+        parse_setting(text)
+    assert words in str(raised.value)
+
+
+def test_an_epoch_is_one_line_under_its_titles():
+    line = epoch_line(REPORT)
+    ends = [sum(width for _, width, _ in COLUMNS[: index + 1]) for index in range(len(COLUMNS))]
+    assert line.split() == ["12", "1.2346", "0.5000", "10.5000", "0.2500", "1.00e-03", "2.659", "12,346", "5.0"]
+    assert len(line) == len(epoch_header()) == ends[-1]
+    assert all(epoch_header()[end - 1] != " " and line[end - 1] != " " for end in ends)
+    assert epoch_line(REPORT, improved=True) == line + "  *"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--resume", "x", "--seed", "0"], "--resume must stand alone"),
+        (["--resume", "x", "--set", "seed=0"], "but got --set with it"),
+        (["--overfit", "--out", "x"], "--overfit must have no --out"),
+        (["--resume", "no-such-run"], "--resume must name the folder of a run"),
+        (["--config", "no-such-file.json"], "the config file must be readable"),
+        (["--set", "loss=clop"], "loss must be one of"),
+        (["--max-epochs", "0"], "max_epochs >= 1 must hold"),
+        (["--dataset", "fer2013"], "must be given a path"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_status_2(flags, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(flags) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert words in printed
+    assert "Traceback" not in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.e2e
+def test_a_run_leaves_its_reports_its_best_model_and_test_metrics(faces, tmp_path, capsys):
+    from trainable.training.predictor import ZeroShotPredictor
+
+    assert train(faces, tmp_path / "run") == 0
+    reports = read_reports(tmp_path / "run")
+    best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert [report["epoch"] for report in reports] == [1, 2, 3]
+    assert set(best) == {"trial_id", "number", "epoch", "config", "metrics", "dataset"}
+    assert best["metrics"]["val_accuracy"] == max(report["val_accuracy"] for report in reports)
+    assert best["epoch"] == 1 + [report["val_accuracy"] for report in reports].index(best["metrics"]["val_accuracy"])
+    assert {"test_accuracy", "test_balanced_accuracy", "test_loss"} <= set(best["metrics"])
+    assert best["config"]["batch_size"] == 16
+    assert ZeroShotPredictor.load(tmp_path / "run" / "best").config.max_epochs == 3
+    lines = capsys.readouterr().out.splitlines()
+    titles = lines.index(epoch_header())
+    assert [line.split()[0] for line in lines[titles + 1 : titles + 4]] == ["1", "2", "3"]
+    starred = [line.split()[0] for line in lines if line.endswith("  *")]
+    assert starred[-1] == str(best["epoch"])
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_interrupted_run_goes_on_as_if_it_never_was(epoch, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # bit for bit on a CPU only
+    train(faces, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, epoch)
+        assert train(faces, tmp_path / "cut") == 130
+    assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
+    with (tmp_path / "cut" / "reports.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "train_lo')
+    assert main(["--resume", str(tmp_path / "cut")]) == 0
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert timeless(read_reports(cut)) == timeless(read_reports(whole))
+    for file in ("last/checkpoint.safetensors", "best/model.safetensors"):
+        assert (cut / file).read_bytes() == (whole / file).read_bytes()
+
+
+@pytest.mark.e2e
+def test_an_epoch_that_was_reported_but_not_saved_is_trained_again(faces, tmp_path, monkeypatch):
+    from trainable.training.trainer import Trainer
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", killed)
+        assert train(faces, tmp_path / "run") == 130
+    assert len(read_reports(tmp_path / "run")) == 1
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+    assert [report["epoch"] for report in read_reports(tmp_path / "run")] == [1, 2, 3]
+
+
+@pytest.mark.e2e
+def test_a_run_that_died_before_its_best_model_was_kept_keeps_it_on_resuming(faces, tmp_path, monkeypatch):
+    from trainable.training import run_folder
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "save_model", killed)
+        assert train(faces, tmp_path / "run") == 130
+    assert not (tmp_path / "run" / "best.json").exists()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        assert main(["--resume", str(tmp_path / "run")]) == 130
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["epoch"] == 1
+
+
+@pytest.mark.e2e
+def test_the_test_split_is_measured_once(faces, tmp_path, monkeypatch):
+    from trainable.slot import tasks
+
+    assert train(faces, tmp_path / "run") == 0
+    before = (tmp_path / "run" / "best.json").read_bytes()
+    monkeypatch.setattr(tasks, "evaluate_model", None)
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "best.json").read_bytes() == before
+
+
+@pytest.mark.e2e
+def test_a_best_json_names_config_and_data_and_flags_win(faces, tmp_path):
+    assert train(faces, tmp_path / "first", "--set", "embedding_dim=8") == 0
+    best = tmp_path / "first" / "best.json"
+    again = ["--config", str(best), "--out", str(tmp_path / "again"), "--seed", "5", "--max-epochs", "1"]
+    assert main(again) == 0
+    run = json.loads((tmp_path / "again" / "run.json").read_text())
+    assert (run["config"]["embedding_dim"], run["config"]["seed"], run["config"]["max_epochs"]) == (8, 5, 1)
+    assert run["dataset"] == json.loads(best.read_text())["dataset"]
+
+
+@pytest.mark.e2e
+def test_other_images_than_the_recorded_ones_are_refused(faces, tmp_path, capsys):
+    from trainable.data.store import Store
+    from trainable.provenance import describe_data
+
+    block = describe_data(Store.open(faces), str(faces)) | {"content_hash": "0" * 64}
+    document = {"config": TrialConfig().to_dict(), "dataset": block}
+    (tmp_path / "best.json").write_text(json.dumps(document))
+    assert main(["--config", str(tmp_path / "best.json"), "--out", str(tmp_path / "run")]) == 2
+    assert "the images must be those of the recorded run (content hash 000000000000)" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.e2e
+def test_a_taken_folder_is_not_written_into(faces, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert train(faces, tmp_path) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.e2e
+def test_a_run_that_diverges_ends_with_its_reason_and_status_1(faces, tmp_path, capsys):
+    assert train(faces, tmp_path / "run", "--set", "learning_rate=1e30") == 1
+    assert "failed: the loss and its gradient must stay finite" in capsys.readouterr().err
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("flags", "status", "words"),
+    [
+        (["--overfit", "256"], 0, "PASS"),
+        (["--overfit", "--set", "learning_rate=1e30"], 1, "FAIL  learning rate too high: diverged."),
+        (["--overfit", "256", "--set", "learning_rate=1e-9", "--max-epochs", "6"], 1, "too low: flat"),
+        (["--overfit", "256", "--set", "learning_rate=1", "--max-epochs", "12"], 1, "predictions all one class"),
+        (["--overfit", "3"], 2, "--overfit must lie between 7 and 280 images, but got 3"),
+    ],
+)
+def test_the_small_data_check_gives_its_verdict(flags, status, words, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data-path", str(faces), *flags]) == status
+    printed = capsys.readouterr()
+    assert words in printed.out + printed.err
+    assert list(tmp_path.iterdir()) == []

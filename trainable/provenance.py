@@ -1,0 +1,44 @@
+"""Which data a result came from: the `dataset` block of experiment.json, best.json and run.json, and the way back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainable.data.preparation import prepare_store
+from trainable.data.store import Store, is_store
+from trainable.errors import ConfigError, DataError
+
+
+def describe_data(store: Store, data_path: str | None) -> dict[str, Any]:
+    """The `dataset` block: the store, and the path that the user gave for its source."""
+    return {
+        "name": store.manifest.dataset,
+        "path": data_path,
+        "store": str(store.path.resolve()),
+        "content_hash": store.manifest.content_hash,
+        "classes": list(store.manifest.classes),
+        "unseen_classes": list(store.manifest.unseen_classes),
+        "counts": store.manifest.counts,
+    }
+
+
+def reopen_data(block: Mapping[str, Any]) -> Store:
+    """Open the store that a `dataset` block describes, or prepare it again where it is gone.
+
+    Raises `ConfigError` for a block that lacks something, and `DataError` where the data are gone or differ.
+    """
+    missing = [name for name in ("name", "path", "store", "content_hash") if name not in block]
+    if missing:
+        raise ConfigError(
+            f"a dataset block must hold name, path, store and content_hash, but {', '.join(missing)} is missing; name "
+            "the data with --dataset and --data-path."
+        )
+    kept = is_store(block["store"])
+    store = Store.open(Path(block["store"]) if kept else prepare_store(block["name"], block["path"]))
+    if store.manifest.content_hash != block["content_hash"]:
+        raise DataError(
+            f"the images must be those of the recorded run (content hash {block['content_hash'][:12]}), but "
+            f"{store.path} now holds others ({store.manifest.content_hash[:12]}); to use what is there now, name it "
+            "with --dataset and --data-path."
+        )
+    return store

@@ -1,0 +1,309 @@
+"""Train one config at full length, or check on a few images that it can learn at all.
+
+    python trainable/train.py --config results/demo/best.json --max-epochs 30
+    python trainable/train.py --set learning_rate=1e-3 --set weight_init=orthogonal --overfit 256
+
+Exit status: 0 when the run is over, or the check passed; 1 when training diverged, or the check failed; 2 when what
+was asked cannot be done; 130 after Ctrl-C, from which `--resume FOLDER` goes on.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainable.config import TrialConfig, load_config
+from trainable.errors import ConfigError, DivergedError, TrialError, nearest, run_command
+
+if TYPE_CHECKING:
+    from trainable.data.store import Store
+    from trainable.training.device_data import DeviceData
+    from trainable.training.run_folder import RunFolder
+    from trainable.training.trainer import Trainer
+
+OVERFIT_IMAGES = 256
+TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
+
+EXAMPLES = """\
+examples:
+  python trainable/train.py                                       the default config on the built-in faces
+  python trainable/train.py --config results/demo/best.json       the best config of a search, on its data
+  python trainable/train.py --dataset fer2013 --data-path FOLDER --set learning_rate=1e-3 --max-epochs 30
+  python trainable/train.py --resume results/train-20260102-030405
+  python trainable/train.py --config results/demo/best.json --overfit 256
+"""
+
+Report = Mapping[str, float]
+
+COLUMNS: tuple[tuple[str, int, Callable[[Report], str]], ...] = (
+    ("epoch", 5, lambda report: f"{report['epoch']:.0f}"),
+    ("train loss", 12, lambda report: f"{report['train_loss']:.4f}"),
+    ("train acc", 11, lambda report: f"{report['train_accuracy']:.4f}"),
+    ("val loss", 10, lambda report: f"{report['val_loss']:.4f}"),
+    ("val acc", 9, lambda report: f"{report['val_accuracy']:.4f}"),
+    ("lr", 11, lambda report: f"{report['learning_rate_now']:.2e}"),
+    ("logit scale", 13, lambda report: f"{report['logit_scale_now']:.3f}"),
+    ("images/s", 10, lambda report: f"{report['images_per_second']:,.0f}"),
+    ("seconds", 9, lambda report: f"{report['epoch_seconds']:.1f}"),
+)
+"""Title, width and text of each column of the lines that are printed per epoch."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command(lambda: _train(argv))
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read `name=value` by the type of the field of `TrialConfig`; raises `ConfigError`."""
+    name, separator, value = (part.strip() for part in text.partition("="))
+    if not separator or not name or not value:
+        raise ConfigError(f"--set must have the form name=value, but got {text!r}. Example: --set learning_rate=1e-3.")
+    types = {field.name: field.type for field in dataclasses.fields(TrialConfig)}
+    if name not in types:
+        raise ConfigError(f"no hyperparameter is called {name!r}.{nearest(name, types)}")
+    try:
+        return name, _PARSERS[types[name]](value)
+    except (ValueError, KeyError):
+        raise ConfigError(
+            f"--set {name} must be {_KINDS[types[name]]}, but got {value!r}. It takes one value; ranges are for "
+            "search/run.py."
+        ) from None
+
+
+def epoch_header() -> str:
+    """The titles above the epochs' lines."""
+    return "".join(title.rjust(width) for title, width, _ in COLUMNS)
+
+
+def epoch_line(report: Report, *, improved: bool = False) -> str:
+    """One epoch as an aligned line; a star marks the best so far."""
+    return "".join(text(report).rjust(width) for _, width, text in COLUMNS) + ("  *" if improved else "")
+
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {
+    bool: lambda text: {"true": True, "false": False}[text.lower()],
+    int: int,
+    float: float,
+    str: str,
+}
+_KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    _check_combination(arguments)
+    if arguments.resume is not None:
+        return _resume(arguments.resume)
+    config, block = _config(arguments)
+    store, data_path = _open_data(arguments, block)
+    if arguments.overfit is not None:
+        return _overfit(config, store, arguments.overfit, arguments.max_epochs)
+
+    from trainable.provenance import describe_data
+    from trainable.training.run_folder import RunFolder
+
+    path = arguments.out or Path("results") / time.strftime("train-%Y%m%d-%H%M%S")
+    folder = RunFolder.create(path, config, describe_data(store, data_path))
+    return _run(folder, config, store)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trainable/train.py",
+        description="Train one config at full length, or check on a few images that it can learn at all.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="a config as JSON, or the best.json of a search, which names its data",
+    )
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one hyperparameter, such as learning_rate=1e-3 (any field of trainable/config.py); repeatable",
+    )
+    add("--max-epochs", type=int, metavar="N", help="length of the run (default: the config's; --overfit: at most 100)")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seeds weights, batches, templates and augmentation (default: the config's)",
+    )
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="synthetic (built in), fer2013 or folder (default: the config's, or synthetic)",
+    )
+    add("--data-path", metavar="PATH", help="where the data set lies; a prepared store is used as it is")
+    add("--out", type=Path, metavar="FOLDER", help="the folder of the run (default: results/train-<time>)")
+    add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder; nothing else is given then")
+    add(
+        "--overfit",
+        type=int,
+        nargs="?",
+        const=OVERFIT_IMAGES,
+        metavar="N",
+        help=f"only check that the config learns N training images by heart (default: {OVERFIT_IMAGES}); keeps nothing",
+    )
+    return parser
+
+
+def _check_combination(arguments: argparse.Namespace) -> None:
+    """Refuse flags that would be ignored."""
+    given = {name for name, value in vars(arguments).items() if value not in (None, [])}
+    if "resume" in given and given != {"resume"}:
+        others = ", ".join(_flag(name) for name in sorted(given - {"resume"}))
+        raise ConfigError(f"--resume must stand alone, because a run goes on as it began, but got {others} with it.")
+    if {"overfit", "out"} <= given:
+        raise ConfigError("--overfit must have no --out, because the check keeps nothing; leave one of them out.")
+
+
+def _flag(name: str) -> str:
+    return "--set" if name == "settings" else "--" + name.replace("_", "-")
+
+
+def _config(arguments: argparse.Namespace) -> tuple[TrialConfig, Mapping[str, Any] | None]:
+    """The config by file, `--set` and flags, the later winning; and the file's `dataset` block."""
+    config, document = load_config(arguments.config) if arguments.config else (TrialConfig(), {})
+    changes = dict(parse_setting(text) for text in arguments.settings)
+    if arguments.seed is not None:
+        changes["seed"] = arguments.seed
+    if arguments.max_epochs is not None:
+        changes["max_epochs"] = arguments.max_epochs
+    return dataclasses.replace(config, **changes), document.get("dataset")
+
+
+def _open_data(arguments: argparse.Namespace, block: Mapping[str, Any] | None) -> "tuple[Store, str | None]":
+    """The store, and the path that was given for it: by the flags, else by the config file's block."""
+    from trainable.data.preparation import prepare_store
+    from trainable.data.store import Store
+    from trainable.provenance import reopen_data
+
+    if block is not None and arguments.dataset is None and arguments.data_path is None:
+        return reopen_data(block), block["path"]
+    named = arguments.dataset or (block or {}).get("name", "synthetic")
+    return Store.open(prepare_store(named, arguments.data_path)), arguments.data_path
+
+
+def _resume(path: Path) -> int:
+    from trainable.provenance import reopen_data
+    from trainable.training.run_folder import RunFolder
+
+    folder, config, block = RunFolder.open(path)
+    return _run(folder, config, reopen_data(block))
+
+
+def _run(folder: "RunFolder", config: TrialConfig, store: "Store") -> int:
+    """Train to the end, or to Ctrl-C, and test the best epoch once."""
+    from trainable.training.trainer import Trainer
+
+    data = _device_data(store)
+    _announce(config, data, run=str(folder.path))
+    trainer = Trainer(config, data)
+    try:
+        _train_epochs(folder, trainer)
+    except KeyboardInterrupt:
+        print(f"interrupted after epoch {trainer.state.epoch} of {config.max_epochs}; go on with")
+        print(f"  python trainable/train.py --resume {folder.path}")
+        return 130
+    except TrialError as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    _print_outcome(folder, _test_once(folder, data))
+    return 0
+
+
+def _train_epochs(folder: "RunFolder", trainer: "Trainer") -> None:
+    for report in folder.resume(trainer):
+        print(epoch_line(report))
+    while trainer.state.epoch < trainer.config.max_epochs:
+        report = trainer.run_epoch()
+        broken = [name for name, value in report.items() if not math.isfinite(value)]
+        if broken:
+            raise DivergedError(
+                f"a report must hold finite numbers, but not so {', '.join(broken)}: lower learning_rate."
+            )
+        print(epoch_line(report, improved=folder.keep(report, trainer)), flush=True)
+
+
+def _test_once(folder: "RunFolder", data: "DeviceData") -> dict[str, Any]:
+    """The best epoch with its test metrics, measured now unless an earlier call did."""
+    import torch
+
+    from trainable.slot.tasks import evaluate_model
+
+    best = folder.read_best()
+    if best is not None and "test_accuracy" in best["metrics"]:
+        return best
+    gpu = data.device.type == "cuda"
+    metrics = evaluate_model(str(folder.best), str(data.store.path), "test", threads=torch.get_num_threads(), gpu=gpu)
+    return folder.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
+
+
+def _print_outcome(folder: "RunFolder", best: Mapping[str, Any]) -> None:
+    metrics = best["metrics"]
+    print()
+    print(f"best     epoch {best['epoch']}: validation accuracy {metrics['val_accuracy']:.4f}")
+    print(f"test     accuracy {metrics['test_accuracy']:.4f}, balanced {metrics['test_balanced_accuracy']:.4f}")
+    print(f"model    {folder.best}")
+    print(f"use it   python trainable/predict.py --model {folder.best} PICTURES")
+
+
+def _overfit(config: TrialConfig, store: "Store", images: int, epochs: int | None) -> int:
+    from trainable.training.small_data import DEFAULT_EPOCHS, check_small_data
+
+    data = _device_data(store)
+    _announce(config, data, check=f"learn {images} training images by heart; validation is the same images")
+    diagnosis = check_small_data(
+        config,
+        data,
+        images,
+        epochs=epochs or DEFAULT_EPOCHS,
+        reported=lambda report: print(epoch_line(report), flush=True),
+    )
+    print(f"\n{'PASS' if diagnosis.passed else 'FAIL'}  {diagnosis.sentence}")
+    return 0 if diagnosis.passed else 1
+
+
+def _device_data(store: "Store") -> "DeviceData":
+    import torch
+
+    from trainable.training.device_data import DeviceData
+
+    return DeviceData(store, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _announce(config: TrialConfig, data: "DeviceData", **lines: str) -> None:
+    """Say what runs on what, then the titles of the columns."""
+    changed = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
+    values = ", ".join(f"{name}={_short(getattr(config, name))}" for name in changed)
+    counts = " / ".join(f"{len(data.split(name)):,}" for name in ("train", "validation", "test"))
+    for title, line in {
+        **lines,
+        "data": f"{data.store.manifest.dataset}: {counts} images of {len(data.classes)} classes",
+        "config": values or "the defaults",
+        "device": data.device.type,
+    }.items():
+        print(f"{title:<8} {line}")
+    print(f"\n{epoch_header()}", flush=True)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

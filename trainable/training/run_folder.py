@@ -1,0 +1,145 @@
+"""The folder of one run of `trainable/train.py`.
+
+run.json        config and data: all that --resume needs
+reports.jsonl   a report per epoch
+last/           the checkpoint after the last epoch
+best/           weights and config of the best epoch, for `trainable/predict.py`
+best.json       that epoch's metrics, in the shape of a search's; test metrics once the run is over
+
+After each epoch they are written in this order, so that a run that dies anywhere goes on with the same result.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from trainable.config import TrialConfig, load_config
+from trainable.errors import ExperimentError
+from trainable.files import write_atomically, write_json
+from trainable.training.checkpoint import FILE_NAME
+from trainable.training.predictor import save_model
+from trainable.training.trainer import Trainer
+
+METRIC = "val_accuracy"
+"""The report's entry that decides which epoch is best; more is better."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run on disk; the properties name what lies in it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: TrialConfig, dataset: Mapping[str, Any]) -> Self:
+        """Make the folder and write `run.json`; raises `ExperimentError` where it holds something already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ExperimentError(
+                f"a run must have a folder of its own, but {path} exists and is not empty. Go on with the run in it "
+                f"by --resume {path}, or choose another --out."
+            )
+        folder = cls(path)
+        write_json(folder.run_path, {"config": config.to_dict(), "dataset": dict(dataset)})
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Self, TrialConfig, dict[str, Any]]:
+        """An existing run, its config and its data; raises `ExperimentError` where there is none."""
+        folder = cls(path)
+        if not folder.run_path.is_file():
+            raise ExperimentError(
+                f"--resume must name the folder of a run, with a run.json in it, but {path} has none."
+            )
+        config, document = load_config(folder.run_path)
+        return folder, config, document["dataset"]
+
+    @property
+    def run_path(self) -> Path:
+        """`run.json`."""
+        return self.path / "run.json"
+
+    @property
+    def reports_path(self) -> Path:
+        """`reports.jsonl`."""
+        return self.path / "reports.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The folder of the last checkpoint."""
+        return self.path / "last"
+
+    @property
+    def best(self) -> Path:
+        """The folder of the best epoch's weights."""
+        return self.path / "best"
+
+    @property
+    def best_path(self) -> Path:
+        """`best.json`."""
+        return self.path / "best.json"
+
+    def resume(self, trainer: Trainer) -> list[dict[str, Any]]:
+        """Bring a fresh trainer to where the run stopped; returns the reports up to there.
+
+        Raises `CheckpointError` where the checkpoint is torn or of another config.
+        """
+        if (self.last / FILE_NAME).exists():
+            trainer.load(self.last)
+        reports = [report for report in self._read_reports() if report["epoch"] <= trainer.state.epoch]
+        text = "".join(_line(report) for report in reports)
+        write_atomically(self.reports_path, lambda path: path.write_text(text, encoding="utf-8") and None)
+        if reports:
+            self._keep_best(reports[-1], trainer)
+        return reports
+
+    def keep(self, report: Mapping[str, Any], trainer: Trainer) -> bool:
+        """Write down an epoch: report, checkpoint, and the model where it is the best so far, which is returned."""
+        with self.reports_path.open("a", encoding="utf-8") as file:
+            file.write(_line(report))
+        trainer.save(self.last)
+        return self._keep_best(report, trainer)
+
+    def read_best(self) -> dict[str, Any] | None:
+        """What `best.json` holds; None before the first epoch."""
+        if not self.best_path.exists():
+            return None
+        document: dict[str, Any] = json.loads(self.best_path.read_text(encoding="utf-8"))
+        return document
+
+    def add_to_best(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Join the best epoch's metrics with those of the test split; returns all of `best.json`."""
+        best = self.read_best()
+        if best is None:
+            raise ExperimentError(f"a run must have an epoch before it is tested, but {self.path} has none.")
+        best["metrics"] |= metrics
+        write_json(self.best_path, best)
+        return best
+
+    def _keep_best(self, report: Mapping[str, Any], trainer: Trainer) -> bool:
+        best = self.read_best()
+        if best is not None and report[METRIC] <= best["metrics"][METRIC]:
+            return False
+        save_model(self.best, trainer.model, trainer.config, trainer.data)
+        document = {
+            "trial_id": self.path.resolve().name,
+            "number": 0,
+            "epoch": report["epoch"],
+            "config": trainer.config.to_dict(),
+            "metrics": {name: value for name, value in report.items() if name != "epoch"},
+            "dataset": json.loads(self.run_path.read_text(encoding="utf-8"))["dataset"],
+        }
+        write_json(self.best_path, document)
+        return True
+
+    def _read_reports(self) -> list[dict[str, Any]]:
+        """All whole lines of `reports.jsonl`; a torn last one, which a killed run leaves, is passed over."""
+        if not self.reports_path.exists():
+            return []
+        lines = self.reports_path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _line(report: Mapping[str, Any]) -> str:
+    return json.dumps(report) + "\n"
