@@ -1,6 +1,7 @@
 """Runs the trials of one experiment under Ray Tune."""
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -126,8 +127,10 @@ def _trial_id(trial: Any) -> str:
 def _interruptible(recorder: Recorder) -> Iterator[None]:
     """Let the first Ctrl-C or SIGTERM end the search in order, and the second at once."""
 
+    presses = itertools.count(1)
+
     def stop(number: int, frame: FrameType | None) -> None:
-        if recorder.stop_state == "INTERRUPTED":
+        if next(presses) > 1:
             raise KeyboardInterrupt
         recorder.interrupt()
 

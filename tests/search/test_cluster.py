@@ -20,6 +20,7 @@ def trial(cpus: int = 1, gpus: float = 0.0, workers: int = 1) -> TrialResources:
         (CLUSTER, trial(cpus=24, gpus=1), 8),
         (CLUSTER, trial(gpus=0.25), 64),
         (CLUSTER, trial(gpus=0.3), 48),
+        (CLUSTER, trial(gpus=0.6), 16),
         (CLUSTER, trial(gpus=8), 2),
         (CLUSTER, trial(gpus=3), 4),
         (CLUSTER, trial(gpus=1, workers=4), 4),

@@ -184,3 +184,12 @@ def test_the_first_reason_to_stop_stays(tmp_path: Path) -> None:
     bench.now = 61.0
 
     assert bench.recorder.stop_state == "INTERRUPTED"
+
+
+def test_ctrl_c_after_the_time_budget_changes_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, time_budget=60.0)
+    bench.now = 61.0
+    assert bench.recorder.stop_state == "TIME_BUDGET"
+
+    bench.recorder.interrupt()
+    assert bench.recorder.stop_state == "TIME_BUDGET"

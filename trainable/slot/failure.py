@@ -29,10 +29,11 @@ def describe_failure(error: BaseException) -> Failure:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a host or a device ran out of memory; torch says it in three ways."""
+    """Whether a host or a device ran out of memory; torch says it in several ways."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "CUDA error: out of memory" in text)
 
 
 def is_device_broken(error: BaseException) -> bool:

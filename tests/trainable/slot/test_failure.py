@@ -47,4 +47,5 @@ def test_what_breaks_a_device() -> None:
     assert is_device_broken(RuntimeError("CUDA error: an illegal memory access was encountered"))
     assert is_device_broken(torch.AcceleratorError("CUDA error: device-side assert triggered"))
     assert not is_device_broken(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not is_device_broken(torch.AcceleratorError("CUDA error: out of memory"))
     assert not is_device_broken(ValueError("CUDA error: said a user"))
