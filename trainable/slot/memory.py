@@ -42,6 +42,7 @@ class MemoryGuard:
         now = self._measure()
         if self._baseline is None:
             self._baseline = now
+            gc.freeze()  # what lives now, imports above all, need not be looked through after each trial
         host_growth = now.host_bytes - self._baseline.host_bytes
         device_growth = now.device_bytes - self._baseline.device_bytes
         if host_growth > HOST_MARGIN_BYTES:
@@ -55,7 +56,6 @@ def measure_footprint() -> Footprint:
     """Collect garbage, hand free pages back to the system, and read what is left."""
     gc.collect()
     _trim_heap()
-    gc.freeze()
     return Footprint(_resident_bytes(), _device_bytes())
 
 

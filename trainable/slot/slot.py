@@ -45,7 +45,7 @@ class SlotOptions:
     gpu: bool = False
     """Whether each worker has a GPU or a share of one."""
     working_folder: str | None = None
-    """What relative paths in a config are relative to; None leaves the process where it is."""
+    """What relative paths in a config are relative to, on a node that has that folder."""
 
 
 class Slot:
@@ -76,10 +76,13 @@ class Slot:
             report = self._resume_or_run()
             done = report["epoch"] >= self._config["max_epochs"]
         except Exception as error:
-            return {"failure": self._fail(error), "done": True}
-        if done:
-            self._release()
-        return {"report": report, "done": done}
+            failure = self._describe(error)
+        else:
+            if done:
+                self._release()
+            return {"report": report, "done": done}
+        self._release()  # outside the handler: the exception's frames hold the trial
+        return {"failure": failure, "done": True}
 
     def describe(self) -> dict[str, Any]:
         """Where this slot runs, and whether it is about to retire."""
@@ -110,8 +113,9 @@ class Slot:
     def _start(self) -> dict[str, Any] | None:
         """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
         self._running = True
-        if self._options.working_folder is not None:
-            os.chdir(self._options.working_folder)
+        folder = self._options.working_folder
+        if folder is not None and Path(folder).is_dir():
+            os.chdir(folder)
         epochs_done = self._runner.start(self._config, self._folder / "last")
         report = _read_json(self._folder / "report.json")
         return report if report is not None and report["epoch"] == epochs_done else None
@@ -133,12 +137,10 @@ class Slot:
             self._runner.save_model(self._folder / "best")
             write_json(self._folder / "best.json", {"epoch": report["epoch"], self._options.metric: value})
 
-    def _fail(self, error: Exception) -> Failure:
+    def _describe(self, error: Exception) -> Failure:
         failure = describe_failure(error)
         if is_device_broken(error):
             self.retire_reason = f"a CUDA error: {failure['message'].splitlines()[0]}"
-        error.__traceback__ = None
-        self._release()
         return failure
 
     def _release(self) -> None:

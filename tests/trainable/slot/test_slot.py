@@ -1,6 +1,8 @@
+import gc
 import json
 import math
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,33 @@ def test_a_failed_trial_is_released(slot: Slot, runner: Any) -> None:
     run(slot, "a", config(DivergedError("nan")))
 
     assert runner.calls[-1] == "stop"
+
+
+def test_nothing_of_a_failed_trial_is_held_when_its_memory_is_measured(options: SlotOptions, runner: Any) -> None:
+    class Weights:
+        """Something that only the frames of the failing call hold."""
+
+    alive: list[weakref.ref[Weights]] = []
+
+    def run_epoch() -> dict[str, Any]:
+        weights = Weights()
+        alive.append(weakref.ref(weights))
+        try:
+            raise ValueError("first")
+        except ValueError as error:
+            raise RuntimeError("second") from error
+
+    runner.run_epoch = run_epoch
+    held: list[bool] = []
+
+    def measure() -> Footprint:
+        gc.collect()
+        held.append(alive[0]() is not None)
+        return Footprint(0, 0)
+
+    run(Slot(options, runner, MemoryGuard(measure)), "a", config(0.1))
+
+    assert held == [False]
 
 
 def test_a_trial_that_the_scheduler_stopped_is_released_when_the_next_begins(slot: Slot, runner: Any) -> None:
@@ -207,6 +236,14 @@ def test_relative_paths_of_a_config_are_relative_to_the_working_folder(
     run(Slot(options, runner, STEADY), "a", config(0.1))
 
     assert Path.cwd() == tmp_path
+
+
+def test_a_node_without_the_working_folder_runs_trials_all_the_same(tmp_path: Path, runner: Any) -> None:
+    options = SlotOptions(
+        store="", checkpoints=str(tmp_path), metric="val_accuracy", mode="max", working_folder=str(tmp_path / "none")
+    )
+
+    assert accuracies(run(Slot(options, runner, STEADY), "a", config(0.1))) == [0.1]
 
 
 def test_describes_its_process(slot: Slot) -> None:
