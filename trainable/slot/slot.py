@@ -148,9 +148,11 @@ class Slot:
         if not self._running:
             return
         self._running = False
-        self._runner.stop()
-        if self.retire_reason is None:
-            self.retire_reason = self._guard.leak()
+        try:
+            self._runner.stop()
+            self.retire_reason = self.retire_reason or self._guard.leak()
+        except Exception as error:
+            self.retire_reason = f"its memory could not be released: {error}"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

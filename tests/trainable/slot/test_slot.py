@@ -226,6 +226,19 @@ def test_a_leak_retires_the_slot_after_the_trial_that_leaked(options: SlotOption
     assert reasons == [None, None, "the process holds 1900 MiB more than after its first trial"]
 
 
+def test_a_slot_that_cannot_release_its_memory_retires_and_takes_the_next_trial_from_tune(
+    options: SlotOptions, runner: Any
+) -> None:
+    def measure() -> Footprint:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    slot = Slot(options, runner, MemoryGuard(measure))
+    run(slot, "a", config(0.1))
+    slot.begin("b", config(0.1))
+
+    assert slot.retire_reason == "its memory could not be released: CUDA error: unspecified launch failure"
+
+
 def test_relative_paths_of_a_config_are_relative_to_the_working_folder(
     tmp_path: Path, runner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
