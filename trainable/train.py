@@ -9,7 +9,6 @@ was asked cannot be done; 130 after Ctrl-C, from which `--resume FOLDER` goes on
 
 import argparse
 import dataclasses
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig, load_config
-from trainable.errors import ConfigError, DivergedError, TrialError, nearest, run_command
+from trainable.errors import ConfigError, TrialError, nearest, run_command
+from trainable.training.report import require_finite
 
 if TYPE_CHECKING:
     from trainable.data.store import Store
@@ -231,11 +231,7 @@ def _train_epochs(folder: "RunFolder", trainer: "Trainer") -> None:
         print(epoch_line(report))
     while trainer.state.epoch < trainer.config.max_epochs:
         report = trainer.run_epoch()
-        broken = [name for name, value in report.items() if not math.isfinite(value)]
-        if broken:
-            raise DivergedError(
-                f"a report must hold finite numbers, but not so {', '.join(broken)}: lower learning_rate."
-            )
+        require_finite(report)
         print(epoch_line(report, improved=folder.keep(report, trainer)), flush=True)
 
 

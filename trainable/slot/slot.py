@@ -13,7 +13,6 @@ result.
 """
 
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping
@@ -21,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainable.errors import DivergedError
 from trainable.files import write_json
 from trainable.slot.failure import Failure, describe_failure, is_device_broken
 from trainable.slot.memory import MemoryGuard
 from trainable.slot.runner import Runner
+from trainable.training.report import require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +124,7 @@ class Slot:
         if self._options.metric not in report:
             known = ", ".join(sorted(report))
             raise KeyError(f"the report must hold the metric {self._options.metric!r}, but holds {known}")
-        broken = {name: value for name, value in report.items() if not math.isfinite(value)}
-        if broken:
-            raise DivergedError(f"a report must hold finite numbers, but epoch {report['epoch']} ended with {broken}.")
+        require_finite(report)
 
     def _keep_best(self, report: Mapping[str, Any]) -> None:
         best = _read_json(self._folder / "best.json")

@@ -88,7 +88,7 @@ class DeviceData:
 
     def _load(self, name: str) -> DeviceSplit:
         split = self.store.split(name)
-        images = _read_only_tensor(_channels_first(split.images))
+        images = image_tensor(split.images)
         if self.device.type != "cpu" and split.images.nbytes <= RESIDENT_BYTES:
             images = images.to(self.device)
         position = {self.store.manifest.classes.index(name): i for i, name in enumerate(self.classes)}
@@ -96,16 +96,15 @@ class DeviceData:
         return DeviceSplit(images, labels, self.device)
 
 
-def _channels_first(images: np.ndarray) -> np.ndarray:
-    """(N, H, W) or (N, H, W, 3) -> (N, channels, H, W), a view."""
-    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+def image_tensor(images: np.ndarray) -> Tensor:
+    """(N, H, W) or (N, H, W, 3) -> (N, channels, H, W) over the same memory.
 
-
-def _read_only_tensor(images: np.ndarray) -> Tensor:
-    """A tensor over the memory map itself; nothing here writes to it, so torch's warning of that is not for us."""
+    A store's map is read-only, and nothing here writes to it, so torch's warning of that is not for us.
+    """
+    channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(images)
+        return torch.from_numpy(channels_first)
 
 
 def _balanced_indices(labels: np.ndarray, images: int, seed: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from trainable.errors import CheckpointError, ConfigError
 from trainable.files import write_atomically, write_json
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
-from trainable.training.device_data import DeviceData
+from trainable.training.device_data import DeviceData, image_tensor
 from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, zero_shot_classifier
 
 
@@ -100,9 +100,8 @@ class ZeroShotPredictor:
     def predict(self, images: np.ndarray, labels: Sequence[str], language: str | None = None) -> np.ndarray:
         """Probabilities (N, C) of uint8 images (N, H, W) or (N, H, W, 3) over any labels."""
         classifier = self.classifier(labels, language)
-        pixels = torch.from_numpy(images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2))
         rows = []
-        for part in pixels.split(EVALUATION_BATCH):
+        for part in image_tensor(images).split(EVALUATION_BATCH):
             features = self.model.encode_images(part.to(self.device).float().div_(255))
             rows.append((self.model.logit_scale.exp() * features @ classifier.T).softmax(dim=1))
         return torch.cat(rows).cpu().numpy()

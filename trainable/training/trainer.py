@@ -24,22 +24,6 @@ from trainable.training.zero_shot import PromptTokens, confusion_matrix, metrics
 ADAM_BETAS = (0.9, 0.98)
 """CLIP's for its ViT (arXiv 2103.00020, table 19)."""
 
-REPORT_KEYS = (
-    "epoch",
-    "samples_seen",
-    "epoch_seconds",
-    "images_per_second",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "val_balanced_accuracy",
-    "predicted_classes",
-    "learning_rate_now",
-    "logit_scale_now",
-    "gradient_norm",
-)
-
 
 @dataclass
 class TrainState:

@@ -11,7 +11,8 @@ from trainable.errors import CheckpointError, ConfigError, DivergedError
 from trainable.training.checkpoint import FILE_NAME
 from trainable.training.device_data import DeviceData
 from trainable.training.predictor import ZeroShotPredictor, save_model
-from trainable.training.trainer import REPORT_KEYS, Trainer, build_optimizer
+from trainable.training.report import REPORT_KEYS
+from trainable.training.trainer import Trainer, build_optimizer
 from trainable.training.zero_shot import metrics_of
 
 CONFIG = TrialConfig(epoch_samples=96, batch_size=32, max_epochs=3, embedding_dim=8)
