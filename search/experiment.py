@@ -137,23 +137,25 @@ class Experiment:
             raise ExperimentError(f"{self.manifest_path} must hold a JSON object, but holds {type(document).__name__}.")
         return document
 
-    def write_best(
-        self, trial: TrialRecord, report: Report, metrics: Mapping[str, Any], dataset: Mapping[str, Any]
-    ) -> None:
-        """Write `best.json`: the trial, the epoch of `report`, and its metrics joined by `metrics` (the test split's).
+    def write_best(self, trial: TrialRecord, report: Report, dataset: Mapping[str, Any]) -> None:
+        """Write `best.json`: the trial, the epoch of `report`, and its metrics.
 
         `trainable/train.py --config best.json` takes the file back.
         """
-        reported = {name: value for name, value in report.items() if name not in _NOT_METRICS}
         document = {
             "trial_id": trial.trial_id,
             "number": trial.number,
             "epoch": report["epoch"],
             "config": trial.config,
-            "metrics": {**reported, **metrics},
+            "metrics": {name: value for name, value in report.items() if name not in _NOT_METRICS},
             "dataset": dataset,
         }
         write_json(self.best_path, plain(document))
+
+    def add_to_best(self, metrics: Mapping[str, float]) -> None:
+        """Join the metrics in `best.json` with those of the test split."""
+        document = json.loads(self.best_path.read_text(encoding="utf-8"))
+        write_json(self.best_path, plain({**document, "metrics": {**document["metrics"], **metrics}}))
 
 
 def hardware(gpu_names: Sequence[str] = ()) -> dict[str, Any]:

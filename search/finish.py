@@ -14,10 +14,11 @@ from search.cluster import run_like_a_trial
 from search.console import failure_table
 from search.driver import Search
 from search.experiment import Experiment
-from search.failures import group_failures
+from search.failures import group_failures, record_failure
 from search.ledger import best_report
 from search.recorder import Recorder
 from search.spaces import Space
+from trainable.slot.failure import describe_failure
 from trainable.slot.tasks import evaluate_model
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
@@ -34,7 +35,7 @@ def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
 
 
 def keep_best(search: Search, recorder: Recorder) -> None:
-    """Copy the best trial's weights to `best/`, test them once, and write `best.json`; nothing where no trial has any.
+    """Copy the best trial's weights to `best/` and write `best.json`; nothing where no trial has any.
 
     `best.json` comes last, so that where it exists `best/` is whole.
     """
@@ -44,19 +45,37 @@ def keep_best(search: Search, recorder: Recorder) -> None:
         return
     trial, report = found
     _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
+    experiment.write_best(trial, report, experiment.read_manifest()["dataset"])
+
+
+def measure_on_test(search: Search) -> dict[str, Any] | None:
+    """Measure `best/` on the test split, once, and add that to `best.json`; nothing where there is no best trial.
+
+    Where that fails everything else is kept; returns the failure as a ledger would hold it, with its traceback on file.
+    """
+    experiment = search.experiment
+    if not experiment.best_path.exists():
+        return None
     folder, store = str(experiment.best.resolve()), str(search.store.path.resolve())
-    metrics = run_like_a_trial(evaluate_model, folder, store, "test", nodes=search.nodes, resources=search.resources)
-    test = {f"test_{name}": metrics[name] for name in TEST_METRICS}
-    experiment.write_best(trial, report, test, experiment.read_manifest()["dataset"])
+    try:
+        metrics = run_like_a_trial(
+            evaluate_model, folder, store, "test", nodes=search.nodes, resources=search.resources
+        )
+    except Exception as error:
+        return record_failure(experiment.path, describe_failure(error))
+    experiment.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
+    return None
 
 
 def exit_status(state: str, succeeded: bool) -> int:
-    """0 where the search ended in order with a best trial, 1 where it has none or was aborted, 130 for Ctrl-C."""
+    """0 where the search ended in order with a best trial and its test, 1 without or aborted, 130 for Ctrl-C."""
     return EXIT_STATUS[state] or (0 if succeeded else 1)
 
 
-def print_summary(console: Console, search: Search, recorder: Recorder, state: str) -> None:
-    """What was found, what failed, and where to look further."""
+def print_summary(
+    console: Console, search: Search, recorder: Recorder, state: str, untested: Mapping[str, Any] | None = None
+) -> None:
+    """What was found, what failed, and where to look further; `untested` is why the best trial was not tested."""
     experiment = search.experiment
     causes = group_failures(recorder.trials.values())
     best = _read_json(experiment.best_path)
@@ -67,6 +86,9 @@ def print_summary(console: Console, search: Search, recorder: Recorder, state: s
     if causes and (best is None or state == "ABORTED"):
         cause = recorder.abort_cause or causes[0]
         console.print(Text(_traceback(experiment, cause.traceback_file)))
+    if untested is not None:
+        why = f"{untested['kind']}: {untested['message']} [{untested['where']}]"
+        console.print(Text(f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}"))
     console.print(Text(_verdict(experiment, state, best)))
 
 

@@ -2,14 +2,15 @@
 
     python search/run.py --algo asha --trials 16 --max-epochs 8 --name demo
 
-Exit status: 0 when the search ended in order and has a best trial; 1 when no trial succeeded, or the first ones all
-failed alike; 2 when what was asked cannot be done; 130 after Ctrl-C, with everything that ran kept and reported.
+Exit status: 0 when the search ended in order and has a best trial; 1 when no trial succeeded, the first ones all
+failed alike, or the best one could not be tested; 2 when what was asked cannot be done; 130 after Ctrl-C, with
+everything that ran kept and reported.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainable.errors import ConfigError, run_command
 
@@ -44,17 +45,17 @@ def _run(argv: Sequence[str] | None) -> int:
 
     store = Store.open(prepare_store(options.dataset, options.data_path))
     with Quiet(Path(options.storage)) as quiet:
-        search, recorder, state = _search(options, space, store, quiet, argv)
-    print_summary(Console(), search, recorder, state)
-    return exit_status(state, search.experiment.best_path.exists())
+        search, recorder, state, untested = _search(options, space, store, quiet, argv)
+    print_summary(Console(), search, recorder, state, untested)
+    return exit_status(state, search.experiment.best_path.exists() and untested is None)
 
 
 def _search(
     options: "SearchOptions", space: "Space", store: "Store", quiet: "Quiet", argv: Sequence[str] | None
-) -> "tuple[Search, Recorder, str]":
+) -> "tuple[Search, Recorder, str, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one."""
     from search.cluster import connected
-    from search.finish import keep_best
+    from search.finish import keep_best, measure_on_test
     from search.ledger import LedgerWriter
 
     with connected() as nodes:
@@ -66,7 +67,8 @@ def _search(
             keep_best(search, recorder)
             state = recorder.stop_state or "COMPLETED"
             ledger.search_ended(state)
-    return search, recorder, state
+        untested = measure_on_test(search)
+    return search, recorder, state, untested
 
 
 def _prepare(

@@ -74,7 +74,8 @@ def test_best_json_holds_config_and_metrics_and_train_takes_it_back(tmp_path: Pa
     experiment = Experiment.create(tmp_path, "demo", MANIFEST)
     trial = make_trial(4, accuracies=[0.5, 0.75], config={"learning_rate": 1e-3, "embedding_dim": 16})
     metrics = {"test_accuracy": np.float32(0.5), "test_loss": math.nan}
-    experiment.write_best(trial, trial.reports[1], metrics, {"name": "synthetic", "store": Path("x")})
+    experiment.write_best(trial, trial.reports[1], {"name": "synthetic", "store": Path("x")})
+    experiment.add_to_best(metrics)
     assert json.loads(experiment.best_path.read_text()) == {
         "trial_id": "trial-4",
         "number": 4,
@@ -90,10 +91,10 @@ def test_best_json_holds_config_and_metrics_and_train_takes_it_back(tmp_path: Pa
 def test_best_json_is_replaced_whole_or_not_at_all(tmp_path: Path, make_trial) -> None:
     experiment = Experiment.create(tmp_path, "demo", MANIFEST)
     trial = make_trial(0, accuracies=[0.5])
-    experiment.write_best(trial, trial.reports[0], {}, {})
+    experiment.write_best(trial, trial.reports[0], {})
     before = experiment.best_path.read_text()
     with pytest.raises(TypeError):
-        experiment.write_best(trial, trial.reports[0], {"test_accuracy": object()}, {})
+        experiment.add_to_best({"test_accuracy": object()})
     assert experiment.best_path.read_text() == before
     assert not list(experiment.path.glob(".best*"))
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from search import finish
 from search.dimensions import Choice, Fixed
 from search.experiment import Experiment
 from search.finish import exit_status, print_summary, recover_undelivered
@@ -89,6 +90,28 @@ def test_exit_status(state: str, succeeded: bool, status: int) -> None:
     assert exit_status(state, succeeded) == status
 
 
+def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
+    experiment: Experiment, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise OSError("the store is gone")
+
+    trial = recorder.trials["a"]
+    experiment.write_best(trial, trial.reports[0], {"name": "faces"})
+    monkeypatch.setattr(finish, "run_like_a_trial", broken)
+    store = SimpleNamespace(path=experiment.path)
+    search: Any = SimpleNamespace(experiment=experiment, store=store, nodes=[], resources=None, space=SPACE)
+    untested = finish.measure_on_test(search)
+
+    assert untested is not None
+    assert "the store is gone" in (experiment.path / untested["traceback_file"]).read_text()
+    assert "test_accuracy" not in json.loads(experiment.best_path.read_text())["metrics"]
+    out = io.StringIO()
+    print_summary(Console(file=out, width=200), search, recorder, "COMPLETED", untested)
+    assert "The best trial could not be tested: OSError: the store is gone" in out.getvalue()
+    assert "val_accuracy" in out.getvalue()
+
+
 def summary(experiment: Experiment, recorder: Recorder, state: str) -> str:
     search: Any = SimpleNamespace(experiment=experiment, space=SPACE)
     out = io.StringIO()
@@ -98,7 +121,8 @@ def summary(experiment: Experiment, recorder: Recorder, state: str) -> str:
 
 def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, recorder: Recorder) -> None:
     trial = recorder.trials["a"]
-    experiment.write_best(trial, trial.reports[0], {"test_accuracy": 0.24}, {"name": "faces"})
+    experiment.write_best(trial, trial.reports[0], {"name": "faces"})
+    experiment.add_to_best({"test_accuracy": 0.24})
     text = summary(experiment, recorder, "COMPLETED")
 
     assert "Best: trial 0, epoch 1" in text
@@ -127,7 +151,7 @@ def test_summary_of_a_search_with_success_names_failures_without_their_traceback
 ) -> None:
     recorder.failed("b", FAILURE)
     trial = recorder.trials["a"]
-    experiment.write_best(trial, trial.reports[0], {}, {})
+    experiment.write_best(trial, trial.reports[0], {})
     text = summary(experiment, recorder, "COMPLETED")
 
     assert "ValueError: no tower" in text
