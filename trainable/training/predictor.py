@@ -24,7 +24,7 @@ from trainable.files import write_atomically, write_json
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
 from trainable.training.device_data import DeviceData, image_tensor
-from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, zero_shot_classifier
+from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, class_logits, zero_shot_classifier
 
 
 def save_model(folder: Path, model: DualEncoder, config: TrialConfig, data: DeviceData) -> None:
@@ -103,7 +103,7 @@ class ZeroShotPredictor:
         rows = []
         for part in image_tensor(images).split(EVALUATION_BATCH):
             features = self.model.encode_images(part.to(self.device).float().div_(255))
-            rows.append((self.model.logit_scale.exp() * features @ classifier.T).softmax(dim=1))
+            rows.append(class_logits(self.model, features, classifier).softmax(dim=1))
         return torch.cat(rows).cpu().numpy()
 
 

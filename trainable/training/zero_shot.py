@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainable.model.dual_encoder import DualEncoder
+from trainable.model.loss import similarity_logits
 from trainable.training.device_data import DeviceSplit
 
 EVALUATION_BATCH = 512
@@ -37,6 +38,12 @@ def zero_shot_classifier(model: DualEncoder, prompts: PromptTokens) -> Tensor:
     return F.normalize(texts.view(C, P, -1).mean(dim=1), dim=-1)
 
 
+def class_logits(model: DualEncoder, features: Tensor, classifier: Tensor) -> Tensor:
+    """Scaled similarities (B, C), in float32 also under autocast: classes that lie close would tie in bf16."""
+    with torch.autocast(features.device.type, enabled=False):
+        return similarity_logits(features.float(), classifier.float(), model.logit_scale)
+
+
 @torch.no_grad()
 def confusion_matrix(model: DualEncoder, split: DeviceSplit, classifier: Tensor) -> tuple[Tensor, float]:
     """Counts (C, C), rows the truth and columns the prediction, and the mean cross-entropy over the classes."""
@@ -45,7 +52,7 @@ def confusion_matrix(model: DualEncoder, split: DeviceSplit, classifier: Tensor)
     loss = torch.zeros((), device=split.device)
     for indices in np.array_split(np.arange(len(split)), -(-len(split) // EVALUATION_BATCH)):
         images, labels = split.batch(indices)
-        logits = model.logit_scale.exp() * model.encode_images(images) @ classifier.T  # (B, C)
+        logits = class_logits(model, model.encode_images(images), classifier)  # (B, C)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         counts += torch.bincount(labels * C + logits.argmax(dim=1), minlength=C * C)
     return counts.view(C, C).cpu(), float(loss) / len(split)

@@ -13,7 +13,6 @@ from trainable.training.device_data import DeviceData
 from trainable.training.predictor import ZeroShotPredictor, save_model
 from trainable.training.report import REPORT_KEYS
 from trainable.training.trainer import Trainer, build_optimizer
-from trainable.training.zero_shot import metrics_of
 
 CONFIG = TrialConfig(epoch_samples=96, batch_size=32, max_epochs=3, embedding_dim=8)
 
@@ -133,17 +132,6 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"must hold model\.safetensors, config\.json and model\.json"):
         ZeroShotPredictor.load(tmp_path)
-
-
-def test_metrics_of_a_confusion_matrix_counted_by_hand() -> None:
-    confusion = torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]])  # 6 images; the third class has none
-
-    assert metrics_of(confusion, 0.5) == {
-        "accuracy": pytest.approx(5 / 6),
-        "balanced_accuracy": pytest.approx((3 / 4 + 1) / 2),
-        "loss": 0.5,
-        "predicted_classes": 2,
-    }
 
 
 def test_the_overfit_subset_is_balanced_and_serves_as_validation_too(data: DeviceData) -> None:
