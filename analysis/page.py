@@ -137,7 +137,7 @@ def _facts(experiment: Experiment) -> list[str]:
         *([f"data: {dataset['name']}"] if dataset.get("name") else []),
         *([f"search: {' under '.join(map(str, names))}"] if names else []),
         *([f"begun {str(manifest['created'])[:16].replace('T', ' ')} UTC"] if manifest.get("created") else []),
-        *(f"{name} {versions[name]}" for name in ("glance", "torch", "ray") if versions.get(name)),
+        *(f"{name} {versions[name]}" for name in ("glance-tune", "torch", "ray") if versions.get(name)),
     ]
 
 

@@ -186,7 +186,7 @@ def manifest_of(name: str, trials: int, max_epochs: int, seed: int) -> dict[str,
             "cluster_cpus": 2,
             "cluster_gpus": 0,
         },
-        "versions": {"python": "3.11.2", "glance": "0.1.0", "torch": "2.13.0", "ray": "2.60.0"},
+        "versions": {"python": "3.11.2", "glance-tune": "0.1.0", "torch": "2.13.0", "ray": "2.60.0"},
         "git_commit": "0964d70aa11bb22cc33dd44ee55ff66778899aa0",
         "hardware": {"cpu": "x86_64", "cores": 2},
     }

@@ -150,6 +150,11 @@ def test_how_to_reproduce(demo_page):
     assert all(fact in facts for fact in ("9f2c" * 16, "2.13.0", "0964d70aa11b", "loguniform(0.0001,0.01)"))
 
 
+def test_the_headline_names_the_versions_that_decide_a_result(demo_page):
+    html, _ = demo_page
+    assert all(name in html.partition("<h2")[0] for name in ("glance-tune 0.1.0", "torch 2.13.0", "ray 2.60.0"))
+
+
 def test_hostile_names_are_shown_not_run(make):
     def hostile(number, config, reports):
         config["weight_init"] = HOSTILE if number % 2 else "xavier"
