@@ -15,6 +15,7 @@ from ray import tune
 from search.cluster import Node, TrialResources
 from search.experiment import Experiment
 from search.options import SearchOptions
+from search.ray_patches import lost_slots_are_deaths
 from search.recorder import Recorder
 from search.schedulers import SchedulerOptions, build_scheduler
 from search.searchers import Objective, build_searcher
@@ -82,7 +83,7 @@ def run_trials(search: Search, recorder: Recorder, tick: Callable[[], None]) -> 
             verbose=0,
         ),
     )
-    with _interruptible(recorder):
+    with _interruptible(recorder), lost_slots_are_deaths():
         tuner.fit()
 
 

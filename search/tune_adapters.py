@@ -146,4 +146,5 @@ def slot_death(trial: Any) -> Failure:
     text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
     last = text[text.rfind("Failure # ") :].partition("\n")[2].strip()
     message = last or "the slot's process died, and Ray does not say why"
-    return Failure(kind="SlotDied", message=message, where="the slot's process", traceback=text or message)
+    kind = "OutOfMemoryError" if message.startswith("OutOfMemoryError") else "SlotDied"
+    return Failure(kind=kind, message=message, where="the slot's process", traceback=text or message)

@@ -151,6 +151,14 @@ def test_a_slot_that_died_without_a_word_still_has_a_message() -> None:
     assert "does not say why" in slot_death(tune_trial({}, error_file=None))["message"]
 
 
+def test_a_slot_that_was_killed_for_memory_ran_out_of_memory(tmp_path: Path) -> None:
+    error_file = tmp_path / "error.txt"
+    error_file.write_text("Failure # 1 (occurred at noon)\nOutOfMemoryError: Task was killed.\n")
+    failure = slot_death(tune_trial({}, error_file=str(error_file)))
+
+    assert (failure["kind"], failure["message"]) == ("OutOfMemoryError", "OutOfMemoryError: Task was killed.")
+
+
 def test_the_stopper_ends_the_search_and_never_a_single_trial(recorder: Recorder) -> None:
     stopper = SearchStopper(recorder)
     assert not stopper.stop_all()

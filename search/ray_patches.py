@@ -1,0 +1,36 @@
+"""What Ray Tune does otherwise than a search needs, and no option of Tune's changes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+
+@contextlib.contextmanager
+def lost_slots_are_deaths() -> Iterator[None]:
+    """Let Tune take every error that Ray has for a lost slot as the death of that slot, which it handles.
+
+    Ray has several: a slot that it kills for memory gives an `OutOfMemoryError`, which is no `RayActorError`. Tune
+    raises on it and the whole search ends, whatever `max_failures` says.
+    """
+    original = RayActorManager._actor_task_failed
+
+    def actor_task_failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        original(self, tracked_actor_task, as_actor_death(exception))
+
+    RayActorManager._actor_task_failed = actor_task_failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = original
+
+
+def as_actor_death(exception: Exception) -> Exception:
+    """The exception, or a `RayActorError` with its class and message where Tune would not know it."""
+    if isinstance(exception, RayActorError | RayTaskError) or not isinstance(exception, RayError):
+        return exception
+    death = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+    death.__cause__ = exception
+    return death

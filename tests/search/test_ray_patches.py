@@ -1,0 +1,48 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+
+from search.ray_patches import lost_slots_are_deaths
+
+KILLED = OutOfMemoryError("Task was killed due to the node running low on memory.")
+
+
+def fail_task(exception: Exception) -> list[tuple[str, Exception]]:
+    """What Tune's callbacks are told when a task of an actor fails."""
+    told: list[tuple[str, Exception]] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda _, error: told.append(("actor", error)))
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=lambda _, error: told.append(("task", error)))
+    manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    RayActorManager._actor_task_failed(manager, task, exception)
+    return told
+
+
+@pytest.mark.parametrize("error", [KILLED, WorkerCrashedError()], ids=lambda error: type(error).__name__)
+def test_an_error_that_tune_would_raise_on_becomes_the_death_of_its_slot(error: Exception) -> None:
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        fail_task(error)
+
+    with lost_slots_are_deaths():
+        told = fail_task(error)
+    assert [who for who, _ in told] == ["actor", "task"]
+    assert all(isinstance(death, RayActorError) and not death.preempted for _, death in told)
+    assert str(told[0][1]) == f"{type(error).__name__}: {error}"
+
+
+def test_what_tune_knows_is_handed_on_as_it_is() -> None:
+    task_error = RayTaskError("step", "Traceback ...", ValueError("no"))
+    actor_error = ActorUnavailableError("away", None)
+    with lost_slots_are_deaths():
+        assert fail_task(task_error) == [("task", task_error)]
+        assert fail_task(actor_error) == [("actor", actor_error), ("task", actor_error)]
+
+
+def test_other_errors_still_raise_and_tune_is_left_as_it_was() -> None:
+    before = RayActorManager._actor_task_failed
+    with lost_slots_are_deaths(), pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        fail_task(ValueError("a bug"))
+
+    assert RayActorManager._actor_task_failed is before
