@@ -51,6 +51,6 @@ def load_optimizer(model: nn.Module, optimizer: optim.Optimizer, tensors: dict[s
         prefix = f"optimizer/{name}/"
         for key, value in tensors.items():
             if key.startswith(prefix):
-                like_parameter = value.shape == parameter.shape
-                state = torch.empty_like(parameter).copy_(value) if like_parameter else value.clone()
+                is_moment = value.shape == parameter.shape
+                state = torch.empty_like(parameter).copy_(value) if is_moment else value.to(parameter.device, copy=True)
                 optimizer.state[parameter][key.removeprefix(prefix)] = state

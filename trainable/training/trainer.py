@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ from trainable.training.zero_shot import PromptTokens, confusion_matrix, metrics
 
 ADAM_BETAS = (0.9, 0.98)
 """CLIP's for its ViT (arXiv 2103.00020, table 19)."""
+DEVICE_GENERATORS = ("augmentation", "cuda")
+"""Random generators whose state fits one kind of device alone."""
 
 
 @dataclass
@@ -117,18 +120,28 @@ class Trainer:
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= optimizer_tensors(self.model, self.optimizer)
         tensors |= {f"random/{name}": generator.get_state() for name, generator in self._generators().items()}
-        write_checkpoint(folder, tensors, {"counters": asdict(self.state), "config": self.config.to_dict()})
+        state = {"counters": asdict(self.state), "config": self.config.to_dict(), "device": self.device.type}
+        write_checkpoint(folder, tensors, state)
 
     def load(self, folder: Path) -> None:
-        """Go on from a checkpoint of the same config, bit for bit on a CPU. Raises `CheckpointError`."""
+        """Go on from a checkpoint of the same config, bit for bit on a CPU. Raises `CheckpointError`.
+
+        A checkpoint of another kind of device has no random states for this one: those that live on the device then
+        start anew from the seed and the epoch.
+        """
         tensors, state = read_checkpoint(folder)
         self._check_same_config(state["config"], folder)
         weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
         self.model.load_state_dict(weights)
         load_optimizer(self.model, self.optimizer, tensors)
-        for name, generator in self._generators().items():
-            generator.set_state(tensors[f"random/{name}"])
         self.state = TrainState(**state["counters"])
+        same_device = state["device"] == self.device.type
+        for name, generator in self._generators().items():
+            if same_device or name not in DEVICE_GENERATORS:
+                generator.set_state(tensors[f"random/{name}"])
+            else:
+                seeds = np.random.SeedSequence((self.config.seed, self.state.epoch))
+                generator.manual_seed(int(seeds.generate_state(1)[0]))
 
     def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The contrastive loss of a batch, and how many images lie nearest to their own label."""

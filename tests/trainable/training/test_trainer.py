@@ -8,7 +8,7 @@ import torch
 from trainable.config import TrialConfig
 from trainable.data.store import Store
 from trainable.errors import CheckpointError, ConfigError, DivergedError
-from trainable.training.checkpoint import FILE_NAME
+from trainable.training.checkpoint import FILE_NAME, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
 from trainable.training.predictor import ZeroShotPredictor, save_model
 from trainable.training.report import REPORT_KEYS
@@ -111,6 +111,29 @@ def test_a_checkpoint_holds_no_pickle_and_is_refused_when_torn_or_of_another_con
     (tmp_path / FILE_NAME).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="must be a whole safetensors file"):
         trainer.load(tmp_path)
+
+
+def test_a_trial_goes_on_from_a_checkpoint_of_another_kind_of_device(
+    data: DeviceData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draws() -> list[float]:
+        trainer = Trainer(CONFIG, data)
+        trainer.load(tmp_path)
+        return [float(torch.rand((), generator=trainer._generators()[name])) for name in ("augmentation", "template")]
+
+    trainer = Trainer(CONFIG, data)
+    trainer.train_epoch()
+    trainer.save(tmp_path)
+    same = draws()
+    tensors, state = read_checkpoint(tmp_path)
+    assert state["device"] == "cpu"
+    tensors["random/augmentation"] = torch.zeros(16, dtype=torch.uint8)  # a CUDA generator's state is as short
+    write_checkpoint(tmp_path, tensors, {**state, "device": "cuda"})
+
+    other = draws()
+    assert other == draws()
+    assert other[0] != same[0]
+    assert other[1] == same[1]
 
 
 def test_a_saved_model_predicts_what_the_trainer_measured(data: DeviceData, faces: Path, tmp_path: Path) -> None:
