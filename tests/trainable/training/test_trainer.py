@@ -113,9 +113,7 @@ def test_a_checkpoint_holds_no_pickle_and_is_refused_when_torn_or_of_another_con
         trainer.load(tmp_path)
 
 
-def test_a_trial_goes_on_from_a_checkpoint_of_another_kind_of_device(
-    data: DeviceData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_goes_on_from_a_checkpoint_of_another_kind_of_device(data: DeviceData, tmp_path: Path) -> None:
     def draws() -> list[float]:
         trainer = Trainer(CONFIG, data)
         trainer.load(tmp_path)
