@@ -136,8 +136,8 @@ def _decode_in_processes(
     except BrokenProcessPool as error:
         raise DataError(
             "every decoding process must live to the end, but one died: out of memory, or started from a script "
-            "without `if __name__ == '__main__':` or from standard input. Prepare in one process: --workers 1, or "
-            "workers=1 in Python."
+            "without `if __name__ == '__main__':` or from standard input. Prepare in one process: "
+            "`glance-prepare --workers 1`, or workers=1 in Python."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -173,7 +173,7 @@ def _fill(
         if len(broken) > max_broken:
             raise DataError(
                 f"at most {max_broken} unreadable rows or files are skipped, but {_place(source)} has more: "
-                f"{_named(broken)}. Mend them, or skip more with --max-broken."
+                f"{_named(broken)}. Mend them, or skip more by `glance-prepare --max-broken`."
             )
         for name, spool in spools.items():
             spool.add(chunk, name)
