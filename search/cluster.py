@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from trainable.errors import GlanceError, ResourceError
@@ -85,7 +86,11 @@ def run_like_a_trial(function: Callable[..., T], *arguments: Any, nodes: list[No
     That is a task on the cluster; but where the cluster is this machine and trials take no GPU, this process does it
     too, and pays the imports once for all such calls. A `GlanceError` comes back as raised there.
     """
-    options = {"threads": resources.cpus_per_worker, "gpu": resources.gpus_per_worker > 0}
+    options = {
+        "threads": resources.cpus_per_worker,
+        "gpu": resources.gpus_per_worker > 0,
+        "working_folder": str(Path.cwd()),
+    }
     if len(nodes) == 1 and not options["gpu"]:
         return function(*arguments, **options)
     import ray

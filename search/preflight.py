@@ -9,12 +9,12 @@ from trainable.errors import ConfigError
 from trainable.slot.tasks import ProbeFailure, probe_configs
 
 
-def preflight(space: Space, store: Path, nodes: list[Node], resources: TrialResources) -> None:
+def preflight(space: Space, store: Path, nodes: list[Node], resources: TrialResources, *, seed: int) -> None:
     """Train one batch of each structural choice of the space, where a trial would run.
 
     Raises `DataError` where the store does not open there, `ConfigError` for a choice that cannot be trained.
     """
-    defaults = TrialConfig().to_dict()
+    defaults = TrialConfig(seed=seed).to_dict()
     configs = [{**defaults, **choice} for choice in structural_choices(space)]
     failures = run_like_a_trial(probe_configs, str(store), configs, nodes=nodes, resources=resources)
     if failures:

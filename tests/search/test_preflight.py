@@ -17,7 +17,9 @@ SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "loss": Choice(("clip", 
 def probe_that_fails(user_error: bool) -> Any:
     """A probe in which every config with the loss `sigmoid` fails."""
 
-    def probe(store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool) -> list[dict[str, Any]]:
+    def probe(
+        store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool, working_folder: str
+    ) -> list[dict[str, Any]]:
         text = {"kind": "RuntimeError", "message": "sizes differ.", "where": "loss.py:9", "traceback": "Traceback ..."}
         failing = [config for config in configs if config["loss"] == "sigmoid"]
         return [{**text, "config": config, "user_error": user_error} for config in failing]
@@ -29,7 +31,7 @@ def probe_that_fails(user_error: bool) -> Any:
 def test_names_the_choice_that_fails_and_why(monkeypatch: pytest.MonkeyPatch, user_error: bool, ending: str) -> None:
     monkeypatch.setattr("search.preflight.probe_configs", probe_that_fails(user_error))
     with pytest.raises(ConfigError) as info:
-        preflight(SPACE, Path("store"), NODES, TrialResources())
+        preflight(SPACE, Path("store"), NODES, TrialResources(), seed=0)
 
     assert "1 of 2 failed, the first with learning_rate=0.0001, loss=sigmoid: " in str(info.value)
     assert str(info.value).endswith(ending)
@@ -38,11 +40,13 @@ def test_names_the_choice_that_fails_and_why(monkeypatch: pytest.MonkeyPatch, us
 def test_tries_whole_configs_with_the_resources_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def probe(store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool) -> list[Any]:
-        seen.append((store, [(config["loss"], config["batch_size"]) for config in configs], threads, gpu))
+    def probe(
+        store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool, working_folder: str
+    ) -> list[Any]:
+        seen.append((store, [(config["loss"], config["seed"]) for config in configs], threads, gpu, working_folder))
         return []
 
     monkeypatch.setattr("search.preflight.probe_configs", probe)
-    preflight(SPACE, Path("store"), NODES, TrialResources(cpus_per_worker=3))
+    preflight(SPACE, Path("store"), NODES, TrialResources(cpus_per_worker=3), seed=7)
 
-    assert seen == [("store", [("clip", 64), ("sigmoid", 64)], 3, False)]
+    assert seen == [("store", [("clip", 7), ("sigmoid", 7)], 3, False, str(Path.cwd()))]

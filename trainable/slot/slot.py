@@ -61,6 +61,7 @@ class Slot:
         self._trial_id = ""
         self._config: Mapping[str, Any] = {}
         self._running = False
+        self._reported = False
         self.retire_reason: str | None = None
 
     def begin(self, trial_id: str, config: Mapping[str, Any]) -> None:
@@ -104,6 +105,7 @@ class Slot:
                 return report
         report = self._runner.run_epoch()
         self._check(report)
+        self._reported = True
         write_json(self._folder / "report.json", report)
         self._runner.save(self._folder / "last")
         self._keep_best(report)
@@ -112,9 +114,8 @@ class Slot:
     def _start(self) -> dict[str, Any] | None:
         """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
         self._running = True
-        folder = self._options.working_folder
-        if folder is not None and Path(folder).is_dir():
-            os.chdir(folder)
+        self._reported = False
+        enter_working_folder(self._options.working_folder)
         epochs_done = self._runner.start(self._config, self._folder / "last")
         report = _read_json(self._folder / "report.json")
         return report if report is not None and report["epoch"] == epochs_done else None
@@ -147,9 +148,15 @@ class Slot:
         self._running = False
         try:
             self._runner.stop()
-            self.retire_reason = self.retire_reason or self._guard.leak()
+            self.retire_reason = self.retire_reason or self._guard.leak(reported=self._reported)
         except Exception as error:
             self.retire_reason = f"its memory could not be released: {error}"
+
+
+def enter_working_folder(folder: str | None) -> None:
+    """Let relative paths in a config mean what they mean where the search was started, on a node with that folder."""
+    if folder is not None and Path(folder).is_dir():
+        os.chdir(folder)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from trainable.errors import GlanceError, TrialError
 from trainable.slot.failure import Failure, describe_failure
+from trainable.slot.slot import enter_working_folder
 
 
 class ProbeFailure(Failure):
@@ -16,8 +17,17 @@ class ProbeFailure(Failure):
     """Whether `message` alone tells the user what to do."""
 
 
-def probe_configs(store: str, configs: Sequence[Mapping[str, Any]], *, threads: int, gpu: bool) -> list[ProbeFailure]:
+def probe_configs(
+    store: str,
+    configs: Sequence[Mapping[str, Any]],
+    *,
+    threads: int,
+    gpu: bool,
+    working_folder: str | None = None,
+) -> list[ProbeFailure]:
     """Open the store and train one batch of each config; returns those that failed.
+
+    Relative paths in a config are relative to `working_folder`, as in a slot.
 
     A batch that diverges is no failure here: that depends on more than the structure. Raises `DataError` where the
     store does not open on this node.
@@ -27,6 +37,7 @@ def probe_configs(store: str, configs: Sequence[Mapping[str, Any]], *, threads: 
     from trainable.config import TrialConfig
     from trainable.training.trainer import Trainer
 
+    enter_working_folder(working_folder)
     data = _open_data(store, threads=threads, gpu=gpu)
     failures = []
     for values in configs:
@@ -44,7 +55,9 @@ def probe_configs(store: str, configs: Sequence[Mapping[str, Any]], *, threads: 
     return failures
 
 
-def evaluate_model(folder: str, store: str, split: str, *, threads: int, gpu: bool) -> dict[str, float]:
+def evaluate_model(
+    folder: str, store: str, split: str, *, threads: int, gpu: bool, working_folder: str | None = None
+) -> dict[str, float]:
     """Zero-shot metrics of a saved model over the training classes of one split: accuracy, loss and more.
 
     Raises `CheckpointError` or `DataError`.
@@ -52,6 +65,7 @@ def evaluate_model(folder: str, store: str, split: str, *, threads: int, gpu: bo
     from trainable.training.predictor import ZeroShotPredictor
     from trainable.training.zero_shot import confusion_matrix, metrics_of
 
+    enter_working_folder(working_folder)
     data = _open_data(store, threads=threads, gpu=gpu)
     predictor = ZeroShotPredictor.load(Path(folder), data.device)
     return metrics_of(*confusion_matrix(predictor.model, data.split(split), predictor.classifier(data.classes)))

@@ -72,6 +72,17 @@ def test_probing_names_the_configs_that_cannot_be_trained(faces: Path, tmp_path:
     assert failures[0]["user_error"]
 
 
+def test_probing_reads_relative_paths_as_a_slot_does(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "tower").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with_tower = {**CONFIG, "image_tower": "tower"}
+    (failure,) = probe_configs(str(faces), [with_tower], threads=1, gpu=False, working_folder=str(tmp_path / "here"))
+
+    assert "the folder 'tower'" in failure["message"]
+
+
 def test_probing_takes_a_diverging_batch_for_no_failure(faces: Path) -> None:
     diverging = {**CONFIG, "learning_rate": 1e30, "warmup_fraction": 0.0, "logit_scale": 4.6}
 
