@@ -1,7 +1,9 @@
 """Keeps the terminal for the search: what libraries print goes to a file."""
 
+import errno
 import io
 import os
+import shutil
 import sys
 import uuid
 from pathlib import Path
@@ -22,17 +24,23 @@ class Quiet:
         self.terminal: TextIO = sys.stdout
 
     def keep(self, path: Path) -> None:
-        """Move the log to `path`, on the same file system; what comes later is added there."""
-        self._path.replace(path)
+        """Move the log to `path`; what this process prints later is added there."""
+        try:
+            self._path.replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _flush()
+            shutil.copyfile(self._path, path)
+            _point_descriptors(path)
+            self._path.unlink()
         self._path, self._kept = path, True
 
     def __enter__(self) -> "Quiet":
         _flush()
         self._saved = os.dup(1), os.dup(2)
         self.terminal = io.TextIOWrapper(os.fdopen(os.dup(1), "wb", 0), "utf-8", write_through=True)
-        with self._path.open("ab") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+        _point_descriptors(self._path)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,6 +51,12 @@ class Quiet:
         self.terminal.close()
         if not self._kept:
             self._path.unlink(missing_ok=True)
+
+
+def _point_descriptors(path: Path) -> None:
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
 
 
 def _flush() -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -24,6 +25,20 @@ def test_what_is_written_to_the_descriptors_goes_to_the_log_and_the_terminal_sta
     assert captured.out == "the search\nafterwards\n"
     assert captured.err == ""
     assert (tmp_path / "ray.log").read_text() == "from C++\nand from stderr\nfrom a child\nlater\n"
+
+
+def test_a_log_is_kept_on_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def across_file_systems(path: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "replace", across_file_systems)
+    with Quiet(tmp_path) as quiet:
+        os.write(1, b"first\n")
+        quiet.keep(tmp_path / "ray.log")
+        os.write(2, b"later\n")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["ray.log"]
+    assert (tmp_path / "ray.log").read_text() == "first\nlater\n"
 
 
 def test_a_log_that_nobody_keeps_is_removed(tmp_path: Path) -> None:
