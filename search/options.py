@@ -24,6 +24,8 @@ METRICS = {
     "train_loss": "min",
 }
 """What a search can rank trials by -> whether more (`max`) or less (`min`) is better."""
+MAX_SEED = 2**32 - 1
+"""The largest seed that every searcher takes."""
 MAX_FLAGS = 40
 """A command line longer than this is no longer read by anybody."""
 
@@ -34,7 +36,9 @@ examples:
   python search/run.py --set learning_rate=1e-3 --set 'embedding_dim=choice(64,128)'
   python search/run.py --algo optuna --space wide --trials 64 --time-budget 2h
   python search/run.py --config search.yaml --trials 8           flags win over the file
-"""
+
+search spaces:
+""" + "\n".join(f"  {name:<12}{space.description}" for name, space in SPACES.items())
 
 
 def _option(default: Any, group: str, doc: str, *, metavar: str | None = None) -> Any:
@@ -116,8 +120,8 @@ class SearchOptions:
         for name in ("max_concurrent", "cpus_per_worker"):
             if getattr(self, name) is not None:
                 self._require_at_least(name, 1)
-        for name in ("seed", "max_failures"):
-            self._require_at_least(name, 0)
+        self._require_at_least("max_failures", 0)
+        _require(0 <= self.seed <= MAX_SEED, f"--seed 0 to {MAX_SEED} must hold", self.seed)
         self._require_at_least("reduction_factor", 2)
         _require(self.grace_epochs <= self.max_epochs, "--grace-epochs <= --max-epochs must hold", self.grace_epochs)
         if self.gpus_per_worker is not None:
@@ -165,9 +169,13 @@ def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
         raise ConfigError(f"no flag is called {unknown[0]!r}.{nearest(unknown[0].partition('=')[0], flags)}")
     values = vars(known)
     config = values.pop("config", None)
-    from_file = {} if config is None else read_config(Path(config))
+    from_file = {} if config is None else read_config(Path(_expand_home("config", config)))
     overrides = (*from_file.pop("overrides", ()), *values.pop("overrides", ()))
-    return SearchOptions(**{**from_file, **values}, overrides=overrides)
+    merged = {**from_file, **values}
+    for name in ("storage", "data_path"):
+        if merged.get(name) is not None:
+            merged[name] = _expand_home(name, merged[name])
+    return SearchOptions(**merged, overrides=overrides)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -242,6 +250,16 @@ def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -
     else:
         kind = _TYPES[str(_type_name(field)).removesuffix(" | None")]
         group.add_argument(_flag(field.name), type=kind, metavar=field.metadata["metavar"] or "NAME", help=doc)
+
+
+def _expand_home(name: str, path: str) -> str:
+    """The path with a leading `~` replaced, which no shell does in a file or after `--storage=`."""
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ConfigError(f"{_flag(name)} must begin with ~ only before a user's name, but got {path!r}.") from error
 
 
 def _config_item(path: Path, key: str, value: Any) -> tuple[str, Any]:

@@ -94,7 +94,9 @@ def test_more_accuracy_is_better(metric: str) -> None:
         ("--max-concurrent 0", "--max-concurrent >= 1"),
         ("--workers-per-trial 0", "--workers-per-trial >= 1"),
         ("--cpus-per-worker 0", "--cpus-per-worker >= 1"),
-        ("--seed -1", "--seed >= 0"),
+        ("--seed -1", "--seed 0 to 4294967295 must hold, but got -1"),
+        ("--seed 4294967296", "--seed 0 to 4294967295 must hold, but got 4294967296"),
+        ("--storage ~no-such-user/x", "--storage must begin with ~ only before a user's name"),
         ("--max-failures -1", "--max-failures >= 0"),
         ("--reduction-factor 1", "--reduction-factor >= 2"),
         ("--grace-epochs 0", "--grace-epochs >= 1"),
@@ -187,6 +189,21 @@ def test_a_file_that_cannot_be_is_refused_with_the_key(tmp_path: Path, text: str
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert parse_options(["--config", _file(tmp_path, "# nothing\n")]) == SearchOptions()
+
+
+def test_home_is_expanded_in_flags_and_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _file(tmp_path, "data_path: ~/faces\n")
+    options = parse_options(["--config", "~/search.yaml", "--storage", "~/results"])
+    assert (options.storage, options.data_path) == (str(tmp_path / "results"), str(tmp_path / "faces"))
+    assert parse_options(["--storage", "a/~b"]).storage == "a/~b"
+
+
+def test_help_says_what_each_space_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_options(["--help"])
+    text = capsys.readouterr().out
+    assert all(space.description and space.description in text for space in SPACES.values())
 
 
 def test_the_space_has_the_overrides_and_max_epochs() -> None:
