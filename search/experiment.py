@@ -26,6 +26,7 @@ from trainable.errors import ExperimentError
 from trainable.files import write_json
 
 MANIFEST_VERSION = 1
+CHECKPOINTS = "checkpoints"
 DISTRIBUTIONS = (
     "glance-tune",
     "torch",
@@ -53,11 +54,12 @@ class Experiment:
         """Make the folder and write `experiment.json`.
 
         `manifest` is what was asked; version, name, creation time, versions and git commit are added here. A name of
-        None becomes `<data set>-<algorithm>-<time>`. Raises `ExperimentError` when the name is taken or not valid.
+        None becomes `<data set>-<algorithm>-<time>`. Raises `ExperimentError` as `require_usable` does.
         """
-        path = _new_folder(storage, name) if name is not None else _new_default_folder(storage, manifest)
+        require_usable(storage, name)
+        path = _new_default_folder(storage, manifest) if name is None else _new_folder(storage / name)
         experiment = cls(path)
-        for folder in (experiment.checkpoints, experiment.tensorboard, experiment.log, experiment.failures):
+        for folder in (experiment.tensorboard, experiment.log, experiment.failures):
             folder.mkdir()
         document = {
             "version": MANIFEST_VERSION,
@@ -105,7 +107,7 @@ class Experiment:
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints, by trial id."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def tensorboard(self) -> Path:
@@ -158,6 +160,26 @@ class Experiment:
         write_json(self.best_path, plain({**document, "metrics": {**document["metrics"], **metrics}}))
 
 
+def require_usable(storage: Path, name: str | None) -> None:
+    """Make the folder `storage`; raises `ExperimentError` where that fails, or `name` is not valid or taken there."""
+    if name is not None and not _NAME.fullmatch(name):
+        raise ExperimentError(
+            "--name must begin with a letter or digit and hold letters, digits and . _ + - only, at most 100, "
+            f"but got {name!r}."
+        )
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        taken = name is not None and _is_taken(storage / name)
+    except OSError as error:
+        raise ExperimentError(
+            f"--storage must name a folder that can be written, but {storage}: {error.strerror}."
+        ) from error
+    if not os.access(storage, os.W_OK | os.X_OK):
+        raise ExperimentError(f"--storage must name a folder that can be written, but {storage} cannot.")
+    if taken:
+        raise _taken(storage / str(name))
+
+
 def hardware(gpu_names: Sequence[str] = ()) -> dict[str, Any]:
     """CPU count, memory in bytes, GPU names and operating system of this machine."""
     return {
@@ -196,19 +218,24 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def _new_folder(storage: Path, name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise ExperimentError(
-            "--name must begin with a letter or digit and hold letters, digits and . _ + - only, at most 100, "
-            f"but got {name!r}."
-        )
-    path = storage / name
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ExperimentError(
-            f"an experiment must have a folder of its own, but {path} exists and is not empty. "
-            "Choose another --name, or remove that folder."
-        )
-    path.mkdir(parents=True, exist_ok=True)
+def _is_taken(path: Path) -> bool:
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def _taken(path: Path) -> ExperimentError:
+    return ExperimentError(
+        f"an experiment must have a folder of its own, but {path} exists and is not empty. "
+        "Choose another --name, or remove that folder."
+    )
+
+
+def _new_folder(path: Path) -> Path:
+    """Claim a folder that is empty or not there; of two searches that claim it together one gets it."""
+    path.mkdir(exist_ok=True)
+    try:
+        (path / CHECKPOINTS).mkdir()
+    except FileExistsError as error:
+        raise _taken(path) from error
     return path
 
 
@@ -216,12 +243,11 @@ def _new_default_folder(storage: Path, manifest: Mapping[str, Any]) -> Path:
     """A folder named after data set, algorithm and time; two searches of one second get different ones."""
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     stem = f"{manifest['dataset']['name']}-{manifest['algorithm']}-{time}"
-    storage.mkdir(parents=True, exist_ok=True)
     for count in range(1, 1000):
         path = storage / (stem if count == 1 else f"{stem}-{count}")
         try:
             path.mkdir()
         except FileExistsError:
             continue
-        return path
+        return _new_folder(path)
     raise ExperimentError(f"{storage} must have room for one more experiment called {stem}: give a --name.")

@@ -38,11 +38,13 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from rich.console import Console
 
+    from search.experiment import require_usable
     from search.finish import exit_status, print_summary
     from search.quiet import Quiet
     from trainable.data.preparation import prepare_store
     from trainable.data.store import Store
 
+    require_usable(Path(options.storage), options.name)
     store = Store.open(prepare_store(options.dataset, options.data_path))
     with Quiet(Path(options.storage)) as quiet:
         search, recorder, state, untested = _search(options, space, store, quiet, argv)
@@ -96,7 +98,7 @@ def _prepare(
     if resources.workers > 1:
         raise ConfigError(f"--workers-per-trial 1 must hold in this version, but got {resources.workers}.")
     print(f"checking that a trial works ({resources}; {slots} at a time)", file=quiet.terminal)
-    preflight(space, store.path.resolve(), nodes, resources)
+    preflight(space, store.path.resolve(), nodes, resources, seed=options.seed)
     manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
     experiment = Experiment.create(Path(options.storage), options.name, manifest)
     return Search(

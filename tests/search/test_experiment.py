@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from search.experiment import Experiment, git_commit, hardware, versions
+from search.run import main
 from trainable.config import load_config
 from trainable.errors import ExperimentError
 
@@ -41,6 +42,31 @@ def test_an_empty_folder_is_taken_and_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExperimentError, match="exists"):
         Experiment.create(tmp_path, "file", MANIFEST)
+
+
+def test_two_searches_that_begin_together_do_not_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Experiment.create(tmp_path, "demo", MANIFEST)
+    monkeypatch.setattr("search.experiment._is_taken", lambda path: False)  # as both saw it
+    with pytest.raises(ExperimentError, match="Choose another --name"):
+        Experiment.create(tmp_path, "demo", MANIFEST)
+
+
+@pytest.mark.parametrize("storage", ["file", "file/below", "/proc/nope"])
+def test_a_storage_that_cannot_be_a_folder_is_refused(tmp_path: Path, storage: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExperimentError, match="--storage must name a folder that can be written, but"):
+        Experiment.create(tmp_path / storage, None, MANIFEST)
+
+
+def test_a_taken_name_is_refused_before_data_are_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Experiment.create(tmp_path, "demo", MANIFEST)
+    monkeypatch.setattr("trainable.data.preparation.prepare_store", lambda *_: pytest.fail("prepared"))
+    assert main(["--storage", str(tmp_path), "--name", "demo"]) == 2
+    assert "Choose another --name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp/x", "-rf", ".hidden", "a b", "a\n", "x" * 101, "<b>"])
