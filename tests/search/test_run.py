@@ -81,6 +81,7 @@ def check_manifest(manifest: dict[str, Any], algorithm: str) -> None:
     assert manifest["scheduler"] == ("none" if algorithm == "random" else "asha")
     assert manifest["space"]["learning_rate"] == "loguniform(0.0001,0.01)"
     assert manifest["fixed"] == {"embedding_dim": 16, "epoch_samples": 64, "max_epochs": 2}
+    assert (manifest["keep_best"], manifest["max_concurrent"]) == (3, 1)
     assert manifest["resources"]["slots"] == 1
     assert manifest["dataset"]["counts"]["test"]["angry"] == 10
 
@@ -181,8 +182,9 @@ def test_ctrl_c_keeps_and_reports_what_ran(bench: Bench, ray_cluster: str, event
     assert bench.read("x", "best.json")["metrics"]["test_accuracy"] >= 0
     assert "The search was interrupted; what ran is kept." in output
     assert "Traceback" not in output
-    running = [trial for trial in bench.trials("x") if trial.state == "RUNNING"]
-    assert all((bench.storage / "x" / "checkpoints" / trial.trial_id).is_dir() for trial in running if trial.reports)
+    cut_off = [trial for trial in bench.trials("x") if trial.state == "RUNNING" and trial.reports]
+    assert cut_off
+    assert all((bench.storage / "x" / "checkpoints" / trial.trial_id).is_dir() for trial in cut_off)
     assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
 
 
