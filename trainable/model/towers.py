@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
@@ -167,10 +168,16 @@ def build_text_tower(name: str, *, pretrained: bool) -> TextTower:
 
 def _load_backbone(name: str, field: str, known: dict[str, Any], pretrained: bool) -> nn.Module:
     if pretrained:
-        backbone: nn.Module = _from_files(AutoModel.from_pretrained, name, field, known)
+        backbone: nn.Module = _from_files(_load_single_precision, name, field, known)
         return backbone
     config = _from_files(AutoConfig.from_pretrained, name, field, known)
-    return AutoModel.from_config(config)
+    return AutoModel.from_config(config, dtype=torch.float32)
+
+
+def _load_single_precision(name: str) -> nn.Module:
+    """A backbone as float32, whatever its files hold: autocast and the optimizer start from there."""
+    backbone: nn.Module = AutoModel.from_pretrained(name, dtype=torch.float32)
+    return backbone
 
 
 def _from_files(load: Callable[[str], Any], name: str, field: str, known: dict[str, Any]) -> Any:
