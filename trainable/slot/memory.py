@@ -11,7 +11,7 @@ from pathlib import Path
 _STATM = Path("/proc/self/statm")
 
 HOST_MARGIN_BYTES = 512 * 2**20
-"""Growth of the resident set over the baseline that is no leak: allocator caches, trials of different sizes."""
+"""Growth of the memory over the baseline that is no leak: allocator caches, trials of different sizes."""
 DEVICE_MARGIN_BYTES = 64 * 2**20
 """The same for CUDA tensors, which a released trial gives back to the last byte."""
 
@@ -21,26 +21,28 @@ class Footprint:
     """Bytes that this process holds."""
 
     host_bytes: int
-    """Resident set; 0 where the system does not tell."""
+    """Resident set without the pages of mapped files, which the system takes back; 0 where it does not tell."""
     device_bytes: int
     """CUDA tensors that are alive; 0 without a GPU."""
 
 
 class MemoryGuard:
-    """Compares the footprint after each trial with the one after the first.
+    """Compares the footprint after each trial with the one after the first that came to a report.
 
-    The first trial sets the baseline, because it pays once for imports, caches and the data map. `measure` is what
-    reads the footprint, after the garbage was collected.
+    That one sets the baseline, because it paid once for imports, caches and data on the device; a trial that failed
+    before may not have. `measure` is what reads the footprint, after the garbage was collected.
     """
 
     def __init__(self, measure: "Callable[[], Footprint] | None" = None) -> None:
         self._measure = measure or measure_footprint
         self._baseline: Footprint | None = None
 
-    def leak(self) -> str | None:
-        """Call after a trial was released; says what grew past its margin, or None."""
+    def leak(self, *, reported: bool) -> str | None:
+        """Call after a trial, which `reported` or did not, was released; says what grew past its margin, or None."""
         now = self._measure()
         if self._baseline is None:
+            if not reported:
+                return None
             self._baseline = now
             gc.freeze()  # what lives now, imports above all, need not be looked through after each trial
         host_growth = now.host_bytes - self._baseline.host_bytes
@@ -56,13 +58,14 @@ def measure_footprint() -> Footprint:
     """Collect garbage, hand free pages back to the system, and read what is left."""
     gc.collect()
     _trim_heap()
-    return Footprint(_resident_bytes(), _device_bytes())
+    return Footprint(_private_bytes(), _device_bytes())
 
 
-def _resident_bytes() -> int:
+def _private_bytes() -> int:
     if not _STATM.exists():
         return 0
-    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    resident, shared = map(int, _STATM.read_text().split()[1:3])
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _device_bytes() -> int:

@@ -226,6 +226,16 @@ def test_a_leak_retires_the_slot_after_the_trial_that_leaked(options: SlotOption
     assert reasons == [None, None, "the process holds 1900 MiB more than after its first trial"]
 
 
+def test_a_trial_that_failed_at_its_start_is_no_baseline_for_leaks(options: SlotOptions, runner: Any) -> None:
+    held = iter([100, 2000, 2000])
+    slot = Slot(options, runner, MemoryGuard(lambda: Footprint(next(held) * 2**20, 0)))
+    run(slot, "a", {"max_epochs": 1, "curve": [], "start_error": ValueError("no such tower")})
+    run(slot, "b", config(0.1))
+    run(slot, "c", config(0.1))
+
+    assert slot.retire_reason is None
+
+
 def test_a_slot_that_cannot_release_its_memory_retires_and_takes_the_next_trial_from_tune(
     options: SlotOptions, runner: Any
 ) -> None:
