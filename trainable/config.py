@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,7 @@ class TrialConfig:
     precision: str = "auto"
     """`auto` is bf16 autocast where the device has it, float32 elsewhere."""
     seed: int = 0
-    """Seeds weights, batches, templates and augmentation."""
+    """Seeds weights, batches, templates and augmentation; 32 bits."""
 
     def __post_init__(self) -> None:
         """Check every field against its domain."""
@@ -86,6 +87,7 @@ class TrialConfig:
         _require(self.weight_decay >= 0, "weight_decay >= 0", self.weight_decay)
         _require(self.gradient_clip >= 0, "gradient_clip >= 0", self.gradient_clip)
         _require(0 <= self.augmentation <= 1, "0 <= augmentation <= 1", self.augmentation)
+        _require(0 <= self.seed < 2**32, "0 <= seed < 2**32", self.seed)
         _require_one_of("weight_init", self.weight_init, WEIGHT_INITS)
         _require_one_of("loss", self.loss, LOSSES)
         _require_one_of("language", self.language, LANGUAGES)
@@ -119,20 +121,24 @@ def load_config(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
         raise ConfigError(f"{path} must hold JSON, but: {error}.") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
-    return TrialConfig.from_dict(document.get("config", document)), document
+    values = document.get("config", document)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a JSON object, but its 'config' holds a {type(values).__name__}.")
+    return TrialConfig.from_dict(values), document
 
 
 def _check_type(name: str, expected: Any, value: Any) -> None:
     """Reject a value of another type than the field's; an int passes as a float, a bool never as a number."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if expected is float:
-        valid = number and math.isfinite(value)
+        valid = number and abs(value) <= sys.float_info.max
     elif expected is int:
         valid = number and isinstance(value, int)
     else:
         valid = isinstance(value, expected)
     if not valid:
-        raise ConfigError(f"{name} must be a finite {expected.__name__}, but got {value!r}.")
+        kind = f"finite {expected.__name__}" if expected in (int, float) else expected.__name__
+        raise ConfigError(f"{name} must be a {kind}, but got {value!r}.")
 
 
 def _require(holds: bool, rule: str, value: object) -> None:

@@ -82,7 +82,7 @@ def test_overrides_fix_change_and_add_dimensions() -> None:
         ("embedding_dim=uniform(2,4)", "embedding_dim .* finite int"),
         ("weight_init=choice(kaiming,xaver)", "Did you mean 'xavier'"),
         ("head_depth=randint(1,4)", "head_depth <= 3"),
-        ("learn_logit_scale=1", "finite bool"),
+        ("learn_logit_scale=1", "must be a bool"),
         ("loss=(", "--set loss: "),
         ("max_epochs=3", "--max-epochs"),
     ],

@@ -33,7 +33,11 @@ def test_an_unknown_field_gets_the_nearest_name() -> None:
         ("loss", "clap", "Did you mean 'clip'"),
         ("augmentation", 1.5, "augmentation <= 1"),
         ("warmup_fraction", 1.0, "warmup_fraction < 1"),
-        ("learn_logit_scale", 1, "finite bool"),
+        ("learn_logit_scale", 1, "must be a bool"),
+        ("loss", 5, "loss must be a str"),
+        pytest.param("learning_rate", 10**400, "finite float", id="huge"),
+        ("seed", -1, r"0 <= seed < 2\*\*32"),
+        ("seed", 2**32, r"0 <= seed < 2\*\*32"),
     ],
 )
 def test_a_value_out_of_its_domain_is_refused_with_the_rule(name: str, value: object, rule: str) -> None:
@@ -50,7 +54,9 @@ def test_reads_a_plain_config_and_the_config_of_a_best_json(tmp_path: Path) -> N
     assert load_config(best)[1]["dataset"] == {"name": "synthetic"}
 
 
-@pytest.mark.parametrize(("text", "reason"), [("{", "must hold JSON"), ("[1]", "holds a list")])
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "must hold JSON"), ("[1]", "holds a list"), ('{"config": 5}', "'config' holds a int")]
+)
 def test_a_file_that_is_no_config_is_named(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(text)
