@@ -178,6 +178,7 @@ def test_a_files_dimensions_come_before_the_flags(tmp_path: Path, text: str) -> 
         ("set: 3", "set must be a list"),
         ("- a\n- b", "must hold 'name: value' lines"),
         ("a: [", "must name a YAML file"),
+        ("name: 2026-02-30", "must name a YAML file"),
         ("algo: !!python/object/apply:os.getcwd []", "must name a YAML file"),
         ("trials: 0", "--trials >= 1"),
     ],
