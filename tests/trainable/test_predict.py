@@ -24,7 +24,7 @@ def model(faces, tmp_path_factory):
 
     trainer = Trainer(TrialConfig(embedding_dim=16), DeviceData(Store.open(faces), torch.device("cpu")))
     folder = tmp_path_factory.mktemp("model")
-    save_model(folder, trainer.model, trainer.config, trainer.data)
+    save_model(folder, trainer.model, trainer.config, trainer.data, epoch=1)
     return folder
 
 

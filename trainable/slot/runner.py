@@ -82,7 +82,7 @@ class InProcessRunner:
         from trainable.training.predictor import save_model
 
         trainer = self._started()
-        save_model(folder, trainer.model, trainer.config, trainer.data)
+        save_model(folder, trainer.model, trainer.config, trainer.data, epoch=trainer.state.epoch)
 
     def stop(self) -> None:
         """Drop the trainer; the data stay open."""

@@ -1,6 +1,6 @@
 """A trained model on disk, and zero-shot prediction with it.
 
-model.safetensors    weights
+model.safetensors    weights, and in its header the epoch
 config.json          the trial's config
 model.json           classes, image size, channels, pixel statistics
 image_tower/, text_tower/    a tower's own config and tokenizer, where it is not built in
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,10 +28,11 @@ from trainable.training.device_data import DeviceData, image_tensor
 from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, class_logits, zero_shot_classifier
 
 
-def save_model(folder: Path, model: DualEncoder, config: TrialConfig, data: DeviceData) -> None:
+def save_model(folder: Path, model: DualEncoder, config: TrialConfig, data: DeviceData, *, epoch: int) -> None:
     """Write a model that `ZeroShotPredictor.load` reads without the data set, a hub or a network.
 
-    Written over an older one of the same trial each file is replaced whole.
+    Written over an older one of the same trial each file is replaced whole, and the weights, the only file that
+    differs between epochs, carry their epoch: see `saved_epoch`.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if config.image_tower not in IMAGE_TOWERS:
@@ -38,9 +40,19 @@ def save_model(folder: Path, model: DualEncoder, config: TrialConfig, data: Devi
     if config.text_tower not in TEXT_TOWERS:
         model.text_tower.backbone.config.save_pretrained(folder / "text_tower")  # type: ignore[operator, union-attr]
         model.text_tower.tokenizer.save_pretrained(folder / "text_tower")  # type: ignore[attr-defined]
-    write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path))
+    write_atomically(folder / "model.safetensors", lambda path: save_file(weights, path, {"epoch": str(epoch)}))
     write_json(folder / "config.json", config.to_dict())
     write_json(folder / "model.json", _description(model, data))
+
+
+def saved_epoch(folder: Path) -> int:
+    """The epoch after which `save_model` wrote the weights in `folder`. Raises `CheckpointError`."""
+    path = folder / "model.safetensors"
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return int(file.metadata()["epoch"])
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"a model's weights must name its epoch, but {path} does not: {error}") from error
 
 
 def _description(model: DualEncoder, data: DeviceData) -> dict[str, Any]:
@@ -83,7 +95,15 @@ class ZeroShotPredictor:
                 classes=len(description["classes"]),
             )
             model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, KeyError, RuntimeError, ConfigError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            safetensors.SafetensorError,
+            ConfigError,
+        ) as error:
             raise CheckpointError(
                 f"a model folder must hold model.safetensors, config.json and model.json as a search writes them to "
                 f"best/, but {folder} does not load: {error}"

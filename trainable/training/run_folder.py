@@ -121,7 +121,7 @@ class RunFolder:
         best = self.read_best()
         if best is not None and report[METRIC] <= best["metrics"][METRIC]:
             return False
-        save_model(self.best, trainer.model, trainer.config, trainer.data)
+        save_model(self.best, trainer.model, trainer.config, trainer.data, epoch=trainer.state.epoch)
         document = {
             "trial_id": self.path.resolve().name,
             "number": 0,

@@ -9,6 +9,7 @@ from trainable.config import TrialConfig
 from trainable.errors import DataError
 from trainable.slot.runner import InProcessRunner
 from trainable.slot.tasks import evaluate_model, probe_configs
+from trainable.training.predictor import saved_epoch
 
 pytestmark = pytest.mark.e2e
 
@@ -58,6 +59,7 @@ def test_a_saved_model_has_the_accuracy_that_was_reported(runner: InProcessRunne
     runner.start({**CONFIG, "precision": "float32"}, tmp_path / "none")
     report = runner.run_epoch()
     runner.save_model(tmp_path / "best")
+    assert saved_epoch(tmp_path / "best") == 1
     metrics = evaluate_model(str(tmp_path / "best"), str(faces), "validation", threads=1, gpu=False)
 
     assert metrics["accuracy"] == report["val_accuracy"]

@@ -10,7 +10,7 @@ from trainable.data.store import Store
 from trainable.errors import CheckpointError, ConfigError, DivergedError
 from trainable.training.checkpoint import FILE_NAME, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
-from trainable.training.predictor import ZeroShotPredictor, save_model
+from trainable.training.predictor import ZeroShotPredictor, save_model, saved_epoch
 from trainable.training.report import REPORT_KEYS
 from trainable.training.trainer import Trainer, build_optimizer
 
@@ -138,7 +138,7 @@ def test_a_saved_model_predicts_what_the_trainer_measured(data: DeviceData, face
     config = TrialConfig.from_dict(CONFIG.to_dict() | {"precision": "float32"})
     trainer = Trainer(config, data)
     trainer.train_epoch()
-    save_model(tmp_path, trainer.model, config, data)
+    save_model(tmp_path, trainer.model, config, data, epoch=1)
     validation = Store.open(faces).split("validation")
 
     predictor = ZeroShotPredictor.load(tmp_path)
@@ -147,6 +147,37 @@ def test_a_saved_model_predicts_what_the_trainer_measured(data: DeviceData, face
     assert probabilities.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     accuracy = (probabilities.argmax(axis=1) == validation.labels).mean()
     assert accuracy == pytest.approx(trainer.evaluate("validation")["accuracy"])
+
+
+def test_a_saved_model_tells_of_which_epoch_its_weights_are(data: DeviceData, tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, data)
+    for epoch in (3, 7):
+        save_model(tmp_path, trainer.model, CONFIG, data, epoch=epoch)
+        assert saved_epoch(tmp_path) == epoch
+
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"must name its epoch, but .*model\.safetensors"):
+        saved_epoch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", None),
+        ("model.json", b"[]"),
+        ("model.json", b'{"classes": 5}'),
+        ("config.json", b'{"config": 5}'),
+    ],
+)
+def test_a_model_with_a_torn_or_odd_file_is_named(
+    data: DeviceData, tmp_path: Path, file: str, content: bytes | None
+) -> None:
+    save_model(tmp_path, Trainer(CONFIG, data).model, CONFIG, data, epoch=1)
+    whole = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(whole[: len(whole) // 2] if content is None else content)
+
+    with pytest.raises(CheckpointError, match="does not load"):
+        ZeroShotPredictor.load(tmp_path)
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
