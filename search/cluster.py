@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from trainable.errors import GlanceError, ResourceError
 
 T = TypeVar("T")
+CONNECT_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +63,19 @@ def count_slots(nodes: list[Node], resources: TrialResources) -> int:
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[list[Node]]:
+def connected(say: Callable[[str], None] = print) -> Iterator[list[Node]]:
     """Connect to the running cluster (RAY_ADDRESS, or `ray start` on this machine), else start a local one.
 
-    Yields its nodes. A local one is shut down at the end; a running one goes on without this search. Where this
-    process is connected already, it stays so.
+    Yields its nodes; `say` is told to which running cluster it connects. A local one is shut down at the end; a
+    running one goes on without this search. Where this process is connected already, it stays so. Raises
+    `ResourceError` where no cluster answers at the address.
     """
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     mine = not ray.is_initialized()
     if mine:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        _connect(say)
     try:
         yield [_node(entry["Resources"]) for entry in ray.nodes() if entry["Alive"]]
     finally:
@@ -80,11 +83,51 @@ def connected() -> Iterator[list[Node]]:
             ray.shutdown()
 
 
+def _connect(say: Callable[[str], None]) -> None:
+    import ray
+
+    try:
+        address = _running_cluster()
+        if address is not None:
+            say(f"connecting to the Ray cluster at {address}")
+            _require_listener(address)
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ResourceError(
+            f"a Ray cluster must answer at {_address_source()}, but: {_first_line(error)}. Start one there by "
+            "`ray start`, or unset RAY_ADDRESS and run `ray stop` to search on this machine alone."
+        ) from error
+
+
+def _running_cluster() -> str | None:
+    """The address that Ray will connect to; None where it will start a local cluster."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    address = os.environ.get("RAY_ADDRESS", "")
+    return address if "://" in address else canonicalize_bootstrap_address(None)
+
+
+def _require_listener(address: str) -> None:
+    """Raise `OSError` at once where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
+
+
+def _address_source() -> str:
+    address = os.environ.get("RAY_ADDRESS")
+    return f"RAY_ADDRESS={address}" if address else "the address that `ray start` left on this machine"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def run_like_a_trial(function: Callable[..., T], *arguments: Any, nodes: list[Node], resources: TrialResources) -> T:
     """Run a function of `trainable.slot.tasks` where a trial would run, with one worker's resources.
 
     That is a task on the cluster; but where the cluster is this machine and trials take no GPU, this process does it
-    too, and pays the imports once for all such calls. A `GlanceError` comes back as raised there.
+    too, and pays the imports once for all such calls. A `GlanceError` comes back as raised there; raises
+    `ResourceError` where the task's process died.
     """
     options = {
         "threads": resources.cpus_per_worker,
@@ -102,6 +145,12 @@ def run_like_a_trial(function: Callable[..., T], *arguments: Any, nodes: list[No
         if isinstance(error.cause, GlanceError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayError as error:
+        raise ResourceError(
+            f"a process with a trial's resources ({resources}) must live through one batch, but it was lost: "
+            f"{type(error).__name__}: {_first_line(error)}. Look at its node's memory "
+            "and logs; higher --cpus-per-worker puts fewer trials on a node."
+        ) from error
     return result
 
 

@@ -1,6 +1,12 @@
-import pytest
+import socket
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
-from search.cluster import Node, TrialResources, count_slots, resources_of
+import pytest
+import ray
+
+from search.cluster import Node, TrialResources, connected, count_slots, resources_of, run_like_a_trial
 from trainable.errors import ResourceError
 
 LAPTOP = [Node(cpus=8, gpus=0)]
@@ -63,3 +69,53 @@ def test_defaults_are_one_cpu_and_one_gpu_where_there_are_any(
     nodes: list[Node], asked: tuple[int | None, float | None], expected: TrialResources
 ) -> None:
     assert resources_of(nodes, workers=1, cpus_per_worker=asked[0], gpus_per_worker=asked[1]) == expected
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A port of this machine that RAY_ADDRESS names, bound and not listened to."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as bound:
+        bound.bind(("0.0.0.0", 0))  # Ray asks for 127.0.0.1 by the name of the node
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{bound.getsockname()[1]}")
+        yield bound
+
+
+def test_an_address_where_nothing_listens_is_refused_before_ray_tries(
+    port: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("tried"))
+    with pytest.raises(ResourceError, match=r"at RAY_ADDRESS=127.0.0.1:\d+, but: .*refused"), connected(lambda _: None):
+        pass
+
+
+def test_a_cluster_that_does_not_answer_is_refused(port: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: Any) -> None:
+        raise ConnectionError("ray did not answer.\nmore")
+
+    port.listen()
+    monkeypatch.setattr(ray, "init", init)
+    said: list[str] = []
+    with pytest.raises(ResourceError, match=r"RAY_ADDRESS=.*, but: ray did not answer\. Start"), connected(said.append):
+        pass
+    assert said[0].startswith("connecting to the Ray cluster at ")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:port", "ray://127.0.0.1:port"])
+def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: pytest.fail("tried"))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ResourceError, match=f"RAY_ADDRESS={address}"), connected(lambda _: None):
+        pass
+
+
+def test_a_lost_task_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(reference: object) -> None:
+        raise ray.exceptions.OutOfMemoryError("killed for memory\nmore")
+
+    task = SimpleNamespace(remote=lambda *arguments, **options: None)
+    monkeypatch.setattr(ray, "remote", lambda **options: lambda function: task)
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(ResourceError, match=r"it was lost: OutOfMemoryError: killed for memory\. Give"):
+        run_like_a_trial(print, nodes=CLUSTER, resources=trial())
