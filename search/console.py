@@ -1,5 +1,7 @@
 """What a person sees of a running search: one live table, or plain lines when the output is no terminal."""
 
+import contextlib
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -155,20 +157,38 @@ class Display:
         live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live = live if draws else None
         self._told: set[str] = set()
+        self._broken = False
 
     def __enter__(self) -> Self:
         if self._live is not None:
-            self._live.start()
+            self._attempt(self._live.start)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            self._attempt(self._live.stop)
 
     def update(self, trials: Collection[TrialRecord], *, final: bool = False) -> None:
-        """Show the trials as they are now; cheap to call at every event. `final` shows them in any case."""
+        """Show the trials as they are now; cheap to call at every event. `final` shows them in any case.
+
+        Where the output is gone (a closed pipe, a lost terminal, a full disk) nothing is shown any more.
+        """
+        self._attempt(lambda: self._update(trials, final))
+
+    def _attempt(self, show: Callable[[], None]) -> None:
+        """Show something; rich answers a closed pipe with `SystemExit`."""
+        if self._broken:
+            return
+        try:
+            show()
+        except (OSError, ValueError, SystemExit) as error:
+            self._broken = True
+            with contextlib.suppress(OSError):
+                print(f"the search is not shown any more: {error!r}", file=sys.stderr)
+
+    def _update(self, trials: Collection[TrialRecord], final: bool) -> None:
         now = self._clock()
         if not final and now < self._next_look_time:
             return

@@ -1,5 +1,6 @@
 """Keeps the terminal for the search: what libraries print goes to a file."""
 
+import contextlib
 import errno
 import io
 import os
@@ -36,6 +37,11 @@ class Quiet:
             self._path.unlink()
         self._path, self._kept = path, True
 
+    def say(self, text: str) -> None:
+        """Print a line to the terminal, if it is still there."""
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=self.terminal)
+
     def __enter__(self) -> "Quiet":
         _flush()
         self._saved = os.dup(1), os.dup(2)
@@ -60,5 +66,7 @@ def _point_descriptors(path: Path) -> None:
 
 
 def _flush() -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """Write out what Python holds back; on a full disk it stays held back, and nothing else goes wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()

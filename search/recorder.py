@@ -6,7 +6,8 @@ can be made again.
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from search.failures import Cause, first_failures_alike, record_failure
 from search.ledger import LedgerWriter, Report, TrialRecord
@@ -29,6 +30,62 @@ class Listener(Protocol):
     def ended(self, trial: TrialRecord) -> None:
         """No further report will come."""
         ...
+
+
+class ClosableListener(Listener, Protocol):
+    """A listener that holds something open."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Expendable:
+    """A listener that a search can do without: its first error is its last, and `warn` gets a sentence of it.
+
+    `build` makes the listener; that may fail in the same way. Use it as a context: at its end the listener is closed.
+    """
+
+    def __init__(self, what: str, build: Callable[[], ClosableListener], warn: Callable[[str], None]) -> None:
+        self._what = what
+        self._warn = warn
+        self._listener: ClosableListener | None = None
+        self._attempt(lambda: self._take(build()))
+
+    def started(self, trial: TrialRecord) -> None:
+        """Pass it on."""
+        self._tell(lambda listener: listener.started(trial))
+
+    def reported(self, trial: TrialRecord, report: Report) -> None:
+        """Pass it on."""
+        self._tell(lambda listener: listener.reported(trial, report))
+
+    def ended(self, trial: TrialRecord) -> None:
+        """Pass it on."""
+        self._tell(lambda listener: listener.ended(trial))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tell(lambda listener: listener.close())
+
+    def _take(self, listener: ClosableListener) -> None:
+        self._listener = listener
+
+    def _tell(self, tell: Callable[[ClosableListener], None]) -> None:
+        listener = self._listener
+        if listener is not None:
+            self._attempt(lambda: tell(listener))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._listener = None
+            self._warn(f"warning: {self._what} stop here, and the search goes on: {type(error).__name__}: {error}")
 
 
 class Recorder:

@@ -56,6 +56,5 @@ def rank(
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder that may be gone already."""
-    if path.is_dir():
-        shutil.rmtree(path)
+    """Remove a folder that may be gone already; what cannot be removed costs room, and no search ends for it."""
+    shutil.rmtree(path, ignore_errors=True)

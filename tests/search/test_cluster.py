@@ -117,5 +117,5 @@ def test_a_lost_task_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     task = SimpleNamespace(remote=lambda *arguments, **options: None)
     monkeypatch.setattr(ray, "remote", lambda **options: lambda function: task)
     monkeypatch.setattr(ray, "get", get)
-    with pytest.raises(ResourceError, match=r"it was lost: OutOfMemoryError: killed for memory\. Give"):
+    with pytest.raises(ResourceError, match=r"it was lost: OutOfMemoryError: killed for memory\. Look"):
         run_like_a_trial(print, nodes=CLUSTER, resources=trial())

@@ -1,4 +1,5 @@
 import io
+import os
 from collections.abc import Collection
 
 import pytest
@@ -221,3 +222,26 @@ def test_plain_lines_are_not_wrapped_or_coloured(trials: list[TrialRecord]) -> N
     (line,) = screen.lines_at(200, trials[:0], final=True)
     assert len(line) > 80
     assert "\x1b" not in line
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), SystemExit(1)])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_output_that_is_gone_ends_the_display_alone(
+    trials: list[TrialRecord], monkeypatch: pytest.MonkeyPatch, error: BaseException, terminal: bool
+) -> None:
+    class Gone(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            raise error
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # what rich does to the standard output
+    file = Gone()
+    with Display(_plan(), Console(file=file, force_terminal=terminal), clock=lambda: 100.0) as display:
+        display.update(trials, final=True)
+        assert file.writes >= 1
+        before = file.writes
+        display.update(trials, final=True)
+    assert file.writes == before

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from search.ledger import LedgerWriter, Report, TrialRecord
-from search.recorder import Recorder
+from search.recorder import Expendable, Recorder
 
 
 class Listening:
@@ -193,3 +193,46 @@ def test_ctrl_c_after_the_time_budget_changes_nothing(tmp_path: Path) -> None:
 
     bench.recorder.interrupt()
     assert bench.recorder.stop_state == "TIME_BUDGET"
+
+
+class Fragile(Listening):
+    """A listener that holds once, then breaks."""
+
+    closed = False
+
+    def reported(self, trial: TrialRecord, report: Report) -> None:
+        raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_expendable_listener_that_breaks_is_told_nothing_more(bench: Bench) -> None:
+    fragile = Fragile(bench.path)
+    warnings: list[str] = []
+    with Expendable("event files", lambda: fragile, warnings.append) as expendable:
+        bench.recorder._listeners.append(expendable)
+        bench.start("a")
+        bench.report("a", 1)
+        bench.report("a", 2)
+        bench.recorder.completed("a")
+
+    assert fragile.events == [("started", "a")]
+    (warning,) = warnings
+    assert warning.startswith("warning: event files stop here, and the search goes on: OSError: ")
+    assert bench.recorder.trials["a"].epochs == 2
+
+
+def test_an_expendable_listener_is_closed_and_may_even_fail_to_come_about(bench: Bench) -> None:
+    def broken() -> Fragile:
+        raise OSError(13, "Permission denied")
+
+    fragile = Fragile(bench.path)
+    warnings: list[str] = []
+    with Expendable("event files", lambda: fragile, warnings.append):
+        pass
+    assert (fragile.closed, warnings) == (True, [])
+    with Expendable("event files", broken, warnings.append) as expendable:
+        bench.recorder._listeners.append(expendable)
+        bench.start("a")
+    assert len(warnings) == 1

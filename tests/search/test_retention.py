@@ -1,4 +1,6 @@
+import errno
 import math
+import os
 import random
 from pathlib import Path
 
@@ -93,3 +95,17 @@ def test_after_a_restart_the_same_trials_are_kept_and_leftovers_swept(tmp_path: 
     retention.sweep({"trial-9"})
     assert _names(tmp_path) == {"trial-2", "trial-3", "trial-9"}
     assert _names(tmp_path / "trial-9") == {"last", "best"}
+
+
+def test_a_folder_that_cannot_be_removed_ends_nothing(
+    tmp_path: Path, make_trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    retention = Retention(tmp_path, keep_best=1, metric="val_accuracy", mode="max")
+    trial = make_trial(0, "FAILED", [])
+    _checkpoint(tmp_path, trial)
+    monkeypatch.setattr(os, "rmdir", busy)
+    retention.ended(trial)
+    assert retention.kept == []
