@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from trainable.slot.failure import describe_failure
 from trainable.slot.tasks import evaluate_model
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
-EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130}
+EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
 
 
 def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
@@ -92,6 +93,13 @@ def print_summary(
     console.print(Text(_verdict(experiment, state, best)))
 
 
+def command(name: str) -> str:
+    """A program as it is called from this folder, such as `.venv/bin/python`; its name where it lies elsewhere."""
+    program = Path(sys.executable).parent / name
+    here = Path.cwd()
+    return str(program.relative_to(here)) if program.is_relative_to(here) and program.exists() else name
+
+
 def _best_table(best: Mapping[str, Any], space: Space) -> Table:
     view = Table(title=f"Best: trial {best['number']}, epoch {best['epoch']}", title_justify="left", show_header=False)
     for name in space.draws():
@@ -109,13 +117,14 @@ def _verdict(experiment: Experiment, state: str, best: Mapping[str, Any] | None)
         "TIME_BUDGET": "The time budget is used up; trials that still ran were cut off.",
         "ABORTED": "The search was stopped: its first trials all failed alike. The traceback stands above.",
         "INTERRUPTED": "The search was interrupted; what ran is kept.",
+        "FAILED": "The search broke off; what ran is kept.",
     }[state]
     if best is None:
         how += " No trial succeeded."
     return (
         f"{how}\n"
-        f"  report:       python analysis/report.py {experiment.path}\n"
-        f"  all trials:   tensorboard --logdir {experiment.tensorboard}\n"
+        f"  report:       {command('python')} analysis/report.py {experiment.path}\n"
+        f"  all trials:   {command('tensorboard')} --logdir {experiment.tensorboard}\n"
         f"  everything:   {experiment.path}"
     )
 

@@ -25,7 +25,7 @@ LEDGER_NAME = "ledger.jsonl"
 TORN_NAME = "ledger.torn"
 STATES = ("PENDING", "RUNNING", "FINISHED", "STOPPED", "FAILED")
 ENDED_STATES = ("FINISHED", "STOPPED", "FAILED")
-SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET")
+SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET", "FAILED")
 
 Report = dict[str, Any]
 """One epoch of one trial: `epoch`, its metrics, and `time`, when it was written (Unix seconds)."""

@@ -3,10 +3,11 @@
     python search/run.py --algo asha --trials 16 --max-epochs 8 --name demo
 
 Exit status: 0 when the search ended in order and has a best trial; 1 when no trial succeeded, the first ones all
-failed alike, or the best one could not be tested; 2 when what was asked cannot be done; 130 after Ctrl-C, with
-everything that ran kept and reported.
+failed alike, the best one could not be tested, or an error in the program ended the search; 2 when what was asked
+cannot be done, or the disk is full; 130 after Ctrl-C. Whatever ends the trials, everything that ran is kept.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainable.errors import ConfigError, run_command
 if TYPE_CHECKING:
     from search.cluster import Node
     from search.driver import Search
+    from search.ending import Ending
     from search.ledger import LedgerWriter
     from search.options import SearchOptions
     from search.quiet import Quiet
@@ -47,30 +49,32 @@ def _run(argv: Sequence[str] | None) -> int:
     require_usable(Path(options.storage), options.name)
     store = Store.open(prepare_store(options.dataset, options.data_path))
     with Quiet(Path(options.storage)) as quiet:
-        search, recorder, state, untested = _search(options, space, store, quiet, argv)
-    print_summary(Console(), search, recorder, state, untested)
-    return exit_status(state, search.experiment.best_path.exists() and untested is None)
+        search, recorder, ending, untested = _search(options, space, store, quiet, argv)
+    with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
+        print_summary(Console(), search, recorder, ending.state, untested)
+    if ending.broken is not None:
+        print(f"error: {ending.broken.sentence}", file=sys.stderr)
+        return ending.broken.exit_status
+    return exit_status(ending.state, search.experiment.best_path.exists() and untested is None)
 
 
 def _search(
     options: "SearchOptions", space: "Space", store: "Store", quiet: "Quiet", argv: Sequence[str] | None
-) -> "tuple[Search, Recorder, str, dict[str, Any] | None]":
-    """Check that the search can work, run the trials, and test the best one."""
+) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
+    """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
     from search.cluster import connected
-    from search.finish import keep_best, measure_on_test
+    from search.ending import files_usable
+    from search.finish import measure_on_test
     from search.ledger import LedgerWriter
 
-    with connected() as nodes:
+    with files_usable(), connected(quiet.say) as nodes:
         search = _prepare(options, space, store, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
         with LedgerWriter(search.experiment.ledger_path) as ledger:
             ledger.search_started()
-            recorder = _run_trials(search, ledger, quiet)
-            keep_best(search, recorder)
-            state = recorder.stop_state or "COMPLETED"
-            ledger.search_ended(state)
-        untested = measure_on_test(search)
-    return search, recorder, state, untested
+            recorder, ending = _run_trials(search, ledger, quiet)
+        untested = measure_on_test(search) if ending.broken is None else None
+    return search, recorder, ending, untested
 
 
 def _prepare(
@@ -97,7 +101,7 @@ def _prepare(
     slots = min(count_slots(nodes, resources), options.max_concurrent or options.trials, options.trials)
     if resources.workers > 1:
         raise ConfigError(f"--workers-per-trial 1 must hold in this version, but got {resources.workers}.")
-    print(f"checking that a trial works ({resources}; {slots} at a time)", file=quiet.terminal)
+    quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")
     preflight(space, store.path.resolve(), nodes, resources, seed=options.seed)
     manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
     experiment = Experiment.create(Path(options.storage), options.name, manifest)
@@ -112,14 +116,15 @@ def _prepare(
     )
 
 
-def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "Recorder":
+def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tuple[Recorder, Ending]":
+    """Run the trials, and keep what ran, whatever ends them."""
     from rich.console import Console
 
     from search.console import Display, Plan
     from search.driver import run_trials
+    from search.ending import conclude
     from search.event_files import EventFiles
-    from search.finish import recover_undelivered
-    from search.recorder import Recorder
+    from search.recorder import Expendable, Recorder
     from search.retention import Retention
 
     options, experiment = search.options, search.experiment
@@ -133,7 +138,11 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "Re
     )
     retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=options.metric, mode=options.mode)
     with (
-        EventFiles(experiment.tensorboard, search.space, options.metric) as event_files,
+        Expendable(
+            "the event files for TensorBoard",
+            lambda: EventFiles(experiment.tensorboard, search.space, options.metric),
+            quiet.say,
+        ) as event_files,
         Display(plan, Console(file=quiet.terminal)) as display,
     ):
         recorder = Recorder(
@@ -144,10 +153,14 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "Re
             max_epochs=options.max_epochs,
             time_budget_seconds=options.time_budget_seconds,
         )
-        run_trials(search, recorder, tick=lambda: display.update(recorder.trials.values()))
-        recover_undelivered(recorder, experiment.checkpoints)
+        ended_by: BaseException | None = None
+        try:
+            run_trials(search, recorder, tick=lambda: display.update(recorder.trials.values()))
+        except (Exception, KeyboardInterrupt, SystemExit) as error:
+            ended_by = error
+        ending = conclude(search, recorder, ledger, ended_by)
         display.update(recorder.trials.values(), final=True)
-    return recorder
+    return recorder, ending
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,6 +85,7 @@ def test_a_trial_that_ended_gets_no_further_report(experiment: Experiment, recor
         ("ABORTED", True, 1),
         ("INTERRUPTED", True, 130),
         ("INTERRUPTED", False, 130),
+        ("FAILED", True, 1),
     ],
 )
 def test_exit_status(state: str, succeeded: bool, status: int) -> None:
@@ -131,6 +133,19 @@ def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, 
     assert "max_epochs" not in text
     assert f"python analysis/report.py {experiment.path}" in text
     assert f"tensorboard --logdir {experiment.tensorboard}" in text
+
+
+def test_the_summary_names_programs_as_they_are_called_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "project" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "python").touch()
+    monkeypatch.setattr(sys, "executable", str(programs / "python3"))
+    monkeypatch.chdir(tmp_path / "project")
+    assert (finish.command("python"), finish.command("tensorboard")) == (".venv/bin/python", "tensorboard")
+    monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")
+    assert finish.command("python") == "python"
 
 
 def test_summary_of_a_search_without_success_shows_each_cause_and_one_traceback(

@@ -1,0 +1,130 @@
+"""Searches that an error ends: the whole command, with Ray and training left out."""
+
+import contextlib
+import errno
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.error import TuneError
+
+from search import ending
+from search.cluster import Node
+from search.driver import Search
+from search.ledger import read_ledger, read_trials, search_state
+from search.recorder import Recorder
+from search.run import main
+
+
+def wrapped(error: Exception) -> None:
+    """Raise an error as Tune hands it on."""
+    try:
+        raise error
+    except Exception:
+        raise TuneError("Traceback ...")  # noqa: B904
+
+
+def raise_now(error: BaseException) -> None:
+    raise error
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "ledger.jsonl")
+
+
+@pytest.fixture
+def run(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], int]:
+    """Runs a search whose only trial reports one epoch and saves another; then `end` is called."""
+
+    @contextlib.contextmanager
+    def connected(say: object) -> Iterator[list[Node]]:
+        yield [Node(cpus=2, gpus=0)]
+
+    def search(end: Callable[[], None]) -> int:
+        def run_trials(search: Search, recorder: Recorder, tick: object) -> None:
+            recorder.created("a", 0, dict.fromkeys(search.space.dimensions, 1))
+            recorder.started("a", node="here", pid=1)
+            recorder.reported("a", {"epoch": 1, "val_accuracy": 0.25})
+            folder = search.experiment.checkpoints / "a"
+            (folder / "best").mkdir(parents=True)
+            (folder / "best" / "model.safetensors").write_text("weights")
+            for name in ("report.json", "best.json"):
+                (folder / name).write_text(json.dumps({"epoch": 2, "val_accuracy": 0.5}))
+            end()
+
+        monkeypatch.setattr("search.driver.run_trials", run_trials)
+        return main(["--data-path", str(faces), "--storage", str(tmp_path), "--name", "x"])
+
+    monkeypatch.setattr("search.cluster.connected", connected)
+    monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: None)
+    monkeypatch.setattr("search.finish.measure_on_test", lambda search: pytest.fail("tested"))
+    return search
+
+
+def state(experiment: Path) -> str:
+    return search_state(read_ledger(experiment / "ledger.jsonl"))
+
+
+CASES: list[tuple[Callable[[], None], str, int, str]] = [
+    (lambda: raise_now(FULL), "FAILED", 2, "but got ledger.jsonl: No space left on device. What ran is kept."),
+    (lambda: wrapped(FULL), "FAILED", 2, "but got ledger.jsonl: No space left on device. What ran is kept."),
+    (lambda: wrapped(KeyError("gone")), "FAILED", 1, "the search broke off by KeyError: 'gone'. See "),
+    (lambda: raise_now(RuntimeError("no\nmore")), "FAILED", 1, "the search broke off by RuntimeError: no. See "),
+    (lambda: raise_now(SystemExit(1)), "FAILED", 1, "the search broke off by SystemExit: 1. See "),
+    (lambda: raise_now(KeyboardInterrupt()), "INTERRUPTED", 130, "interrupted"),
+]
+
+
+@pytest.mark.parametrize(("end", "end_state", "status", "sentence"), CASES)
+def test_whatever_ends_the_trials_what_ran_is_kept(
+    run: Callable[[Callable[[], None]], int],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    end: Callable[[], None],
+    end_state: str,
+    status: int,
+    sentence: str,
+) -> None:
+    assert run(end) == status
+    experiment = tmp_path / "x"
+    (trial,) = read_trials(experiment)
+
+    assert [report["val_accuracy"] for report in trial.reports] == [0.25, 0.5]
+    assert json.loads((experiment / "best.json").read_text())["epoch"] == 2
+    assert (experiment / "best" / "model.safetensors").read_text() == "weights"
+    assert state(experiment) == end_state
+    captured = capfd.readouterr()
+    assert sentence in captured.err
+    assert "Traceback" not in captured.out + captured.err
+    assert ("Traceback" in (experiment / "log" / "ray.log").read_text()) == (end_state == "FAILED")
+
+
+def test_the_search_is_closed_in_the_ledger_also_where_keeping_the_best_fails(
+    run: Callable[[Callable[[], None]], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise FULL
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    assert run(lambda: None) == 2
+    assert state(tmp_path / "x") == "FAILED"
+    assert "No space left on device" in capfd.readouterr().err
+
+
+def test_a_disk_error_before_the_trials_is_a_sentence(
+    run: Callable[[Callable[[], None]], int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: raise_now(FULL))
+    assert run(lambda: None) == 2
+    assert "error: a search must be able to read and write its files, but got ledger" in capfd.readouterr().err
+
+
+def test_an_error_keeps_the_sentence_of_ours_that_caused_it(tmp_path: Path) -> None:
+    error = RuntimeError("outer")
+    error.__cause__ = ending.ExperimentError("a ledger must be whole.")
+    assert ending.explain(error, tmp_path) == ending.Broken("a ledger must be whole.", 2)
