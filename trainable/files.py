@@ -1,10 +1,12 @@
-"""Files that are whole or absent: written beside their place, then renamed into it."""
+"""Files that are whole or absent: written beside their place, then renamed into it; and paths as users write them."""
 
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from trainable.errors import ConfigError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,6 +18,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path from a flag, where a leading ``~`` is a home folder; raises `ConfigError` where nobody has it."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"a path must begin with ~ only before a user's name or /, but got {str(text)!r}.") from error
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

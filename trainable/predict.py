@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable.errors import ConfigError, DataError, nearest, run_command
+from trainable.files import user_path
 
 if TYPE_CHECKING:
     from trainable.data.source import BrokenRecord, Record
@@ -107,8 +108,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("pictures", nargs="*", type=Path, metavar="PICTURE", help="a picture of one face, or a folder of them")
-    add("--model", required=True, type=Path, metavar="FOLDER", help="a trained model, such as results/demo/best")
+    add("pictures", nargs="*", type=user_path, metavar="PICTURE", help="a picture of one face, or a folder of them")
+    add("--model", required=True, type=user_path, metavar="FOLDER", help="a trained model, such as results/demo/best")
     add(
         "--labels",
         metavar="LABELS",

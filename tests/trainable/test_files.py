@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from trainable.files import write_atomically, write_json
+from trainable.errors import ConfigError
+from trainable.files import user_path, write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -27,3 +28,15 @@ def test_json_is_written_readably(tmp_path: Path) -> None:
     text = (tmp_path / "a" / "b.json").read_text(encoding="utf-8")
     assert "감정" in text
     assert json.loads(text) == {"감정": 1}
+
+
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert user_path("~/run") == tmp_path / "run"
+    assert user_path("run~") == Path("run~")
+
+
+def test_the_home_of_nobody_is_named() -> None:
+    with pytest.raises(ConfigError, match="'~nobody-of-that-name/run'"):
+        user_path("~nobody-of-that-name/run")

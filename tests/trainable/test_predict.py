@@ -132,6 +132,8 @@ def test_where_nothing_can_be_read_there_is_no_table(model, tmp_path, capsys):
         ([], "pictures must be given"),
         (["b.png", "--top", "0"], "--top >= 1 must hold"),
         (["b.png", "--model", "nowhere"], "a model folder must hold"),
+        (["b.png", "--model", "~nobody-of-that-name/best"], "~ only before a user's name"),
+        (["~nobody-of-that-name/b.png"], "~ only before a user's name"),
         (["b.png", "--labels", "basic8"], "Did you mean 'basic7'?"),
         (["b.png", "--labels", "happy,Happy"], "prompts of its own"),
     ],

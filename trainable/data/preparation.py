@@ -26,6 +26,7 @@ from trainable.data.spool import Spool, unwanted_for_training
 from trainable.data.store import SPLITS, STORE_VERSION, Store, check_replaceable, is_store, write_store
 from trainable.data.synthetic import read_synthetic
 from trainable.errors import DataError, nearest
+from trainable.files import user_path
 
 Reader = Callable[[Path | None, PrepareOptions], Source]
 
@@ -79,6 +80,7 @@ def prepare_store(
 
     Raises `DataError` where the data set is not known, not there, too damaged, or lacks images in a split.
     """
+    data_path = user_path(data_path) if data_path is not None else None
     if data_path is not None and is_store(data_path):
         return Store.open(data_path).path
     if dataset not in DATASETS:
@@ -87,9 +89,9 @@ def prepare_store(
         raise DataError(f"workers >= 0 must hold (0: one per core), but got {workers}.")
     options = options or PrepareOptions()
     try:
-        source = DATASETS[dataset](Path(data_path).expanduser() if data_path is not None else None, options)
+        source = DATASETS[dataset](data_path, options)
         key = _key(source, options)
-        target = Path(out).expanduser() if out is not None else stores_folder() / f"{dataset}-{key[:16]}"
+        target = user_path(out) if out is not None else stores_folder() / f"{dataset}-{key[:16]}"
         if not _is_prepared(target, key):
             check_replaceable(target)
             target.parent.mkdir(parents=True, exist_ok=True)
