@@ -22,17 +22,13 @@ def describe_data(store: Store, data_path: str | None) -> dict[str, Any]:
     }
 
 
-def reopen_data(block: Mapping[str, Any]) -> Store:
+def reopen_data(block: Any) -> Store:
     """Open the store that a `dataset` block describes, or prepare it again where it is gone.
 
-    Raises `ConfigError` for a block that lacks something, and `DataError` where the data are gone or differ.
+    Raises `ConfigError` for a block that lacks something or holds something odd, and `DataError` where the data are
+    gone or differ.
     """
-    missing = [name for name in ("name", "path", "store", "content_hash") if name not in block]
-    if missing:
-        raise ConfigError(
-            f"a dataset block must hold name, path, store and content_hash, but {', '.join(missing)} is missing; name "
-            "the data with --dataset and --data-path."
-        )
+    _check(block)
     kept = is_store(block["store"])
     store = Store.open(Path(block["store"]) if kept else prepare_store(block["name"], block["path"]))
     if store.manifest.content_hash != block["content_hash"]:
@@ -42,3 +38,18 @@ def reopen_data(block: Mapping[str, Any]) -> Store:
             "with --dataset and --data-path."
         )
     return store
+
+
+def _check(block: Any) -> None:
+    names = ("name", "path", "store", "content_hash")
+    if not isinstance(block, Mapping) or any(name not in block for name in names):
+        raise ConfigError(
+            f"a dataset block must hold name, path, store and content_hash, but got {block!r}; name the data with "
+            "--dataset and --data-path."
+        )
+    for name in names:
+        if not isinstance(block[name], str) and not (name == "path" and block[name] is None):
+            raise ConfigError(
+                f"each entry of a dataset block must be a string, the path may be null, but {name} is "
+                f"{block[name]!r}; name the data with --dataset and --data-path."
+            )

@@ -9,6 +9,7 @@ was asked cannot be done; 130 after Ctrl-C, from which `--resume FOLDER` goes on
 
 import argparse
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig, load_config
 from trainable.errors import ConfigError, TrialError, nearest, run_command
+from trainable.files import user_path
 from trainable.training.report import require_finite
 
 if TYPE_CHECKING:
@@ -108,8 +110,7 @@ def _train(argv: Sequence[str] | None) -> int:
     from trainable.training.run_folder import RunFolder
 
     path = arguments.out or Path("results") / time.strftime("train-%Y%m%d-%H%M%S")
-    folder = RunFolder.create(path, config, describe_data(store, data_path))
-    return _run(folder, config, store)
+    return _run(config, store, lambda: RunFolder.create(path, config, describe_data(store, data_path)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--config",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="a config as JSON, or the best.json of a search, which names its data",
     )
@@ -148,8 +149,13 @@ def _parser() -> argparse.ArgumentParser:
         help="synthetic (built in), fer2013 or folder (default: the config's, or synthetic)",
     )
     add("--data-path", metavar="PATH", help="where the data set lies; a prepared store is used as it is")
-    add("--out", type=Path, metavar="FOLDER", help="the folder of the run (default: results/train-<time>)")
-    add("--resume", type=Path, metavar="FOLDER", help="go on with the run in this folder; nothing else is given then")
+    add("--out", type=user_path, metavar="FOLDER", help="the folder of the run (default: results/train-<time>)")
+    add(
+        "--resume",
+        type=user_path,
+        metavar="FOLDER",
+        help="go on with the run in this folder, with no other flag",
+    )
     add(
         "--overfit",
         type=int,
@@ -175,7 +181,7 @@ def _flag(name: str) -> str:
     return "--set" if name == "settings" else "--" + name.replace("_", "-")
 
 
-def _config(arguments: argparse.Namespace) -> tuple[TrialConfig, Mapping[str, Any] | None]:
+def _config(arguments: argparse.Namespace) -> tuple[TrialConfig, Any]:
     """The config by file, `--set` and flags, the later winning; and the file's `dataset` block."""
     config, document = load_config(arguments.config) if arguments.config else (TrialConfig(), {})
     changes = dict(parse_setting(text) for text in arguments.settings)
@@ -186,7 +192,7 @@ def _config(arguments: argparse.Namespace) -> tuple[TrialConfig, Mapping[str, An
     return dataclasses.replace(config, **changes), document.get("dataset")
 
 
-def _open_data(arguments: argparse.Namespace, block: Mapping[str, Any] | None) -> "tuple[Store, str | None]":
+def _open_data(arguments: argparse.Namespace, block: Any) -> "tuple[Store, str | None]":
     """The store, and the path that was given for it: by the flags, else by the config file's block."""
     from trainable.data.preparation import prepare_store
     from trainable.data.store import Store
@@ -194,7 +200,8 @@ def _open_data(arguments: argparse.Namespace, block: Mapping[str, Any] | None) -
 
     if block is not None and arguments.dataset is None and arguments.data_path is None:
         return reopen_data(block), block["path"]
-    named = arguments.dataset or (block or {}).get("name", "synthetic")
+    recorded = block.get("name") if isinstance(block, Mapping) else None
+    named = arguments.dataset or (recorded if isinstance(recorded, str) else "synthetic")
     return Store.open(prepare_store(named, arguments.data_path)), arguments.data_path
 
 
@@ -203,16 +210,20 @@ def _resume(path: Path) -> int:
     from trainable.training.run_folder import RunFolder
 
     folder, config, block = RunFolder.open(path)
-    return _run(folder, config, reopen_data(block))
+    return _run(config, reopen_data(block), lambda: folder)
 
 
-def _run(folder: "RunFolder", config: TrialConfig, store: "Store") -> int:
-    """Train to the end, or to Ctrl-C, and test the best epoch once."""
+def _run(config: TrialConfig, store: "Store", open_folder: "Callable[[], RunFolder]") -> int:
+    """Train to the end, or to Ctrl-C, and test the best epoch once.
+
+    The folder is opened once the model is built, so that a config that cannot be trained leaves none behind.
+    """
     from trainable.training.trainer import Trainer
 
     data = _device_data(store)
-    _announce(config, data, run=str(folder.path))
     trainer = Trainer(config, data)
+    folder = open_folder()
+    _announce(config, data, run=str(folder.path))
     try:
         _train_epochs(folder, trainer)
     except KeyboardInterrupt:
@@ -227,8 +238,12 @@ def _run(folder: "RunFolder", config: TrialConfig, store: "Store") -> int:
 
 
 def _train_epochs(folder: "RunFolder", trainer: "Trainer") -> None:
+    from trainable.training.run_folder import METRIC
+
+    best = -math.inf
     for report in folder.resume(trainer):
-        print(epoch_line(report))
+        print(epoch_line(report, improved=report[METRIC] > best))
+        best = max(best, report[METRIC])
     while trainer.state.epoch < trainer.config.max_epochs:
         report = trainer.run_epoch()
         require_finite(report)
@@ -286,7 +301,9 @@ def _announce(config: TrialConfig, data: "DeviceData", **lines: str) -> None:
     """Say what runs on what, then the titles of the columns."""
     changed = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
     values = ", ".join(f"{name}={_short(getattr(config, name))}" for name in changed)
-    counts = " / ".join(f"{len(data.split(name)):,}" for name in ("train", "validation", "test"))
+    images = data.store.manifest.counts
+    sizes = [sum(images[split][name] for name in data.classes) for split in ("train", "validation", "test")]
+    counts = " / ".join(f"{size:,}" for size in sizes)
     for title, line in {
         **lines,
         "data": f"{data.store.manifest.dataset}: {counts} images of {len(data.classes)} classes",

@@ -1,9 +1,11 @@
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from trainable.config import TrialConfig
-from trainable.errors import ConfigError
+from trainable.errors import ConfigError, ExperimentError, GlanceError
 from trainable.train import COLUMNS, epoch_header, epoch_line, main, parse_setting
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
@@ -28,6 +30,11 @@ def read_reports(folder):
 
 def timeless(reports):
     return [{name: value for name, value in report.items() if name not in TIMES} for report in reports]
+
+
+def epochs(printed):
+    """The lines of the epochs in what a run printed."""
+    return printed.split(epoch_header())[1].strip("\n").split("\n\n")[0].splitlines()
 
 
 def train(faces, out, *more):
@@ -116,6 +123,81 @@ def test_a_users_mistake_is_one_sentence_and_status_2(flags, words, capsys, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
+    from trainable.training.run_folder import RunFolder
+
+    (tmp_path / "file").write_text("")
+    for path in (Path("/proc/nope/x"), tmp_path / "file" / "x"):
+        with pytest.raises(ExperimentError, match=f"must be writable, but {path}: "):
+            RunFolder.create(path, TrialConfig(), {})
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("run.json", '{"config": {}}', "must hold the run's dataset"),
+        ("run.json", "{", "must hold JSON"),
+        ("best.json", "{", r"best\.json must hold JSON"),
+        ("best.json", "[]", r"best\.json must hold a JSON object"),
+        ("reports.jsonl", '{"epoch": 1}\nx\n', r"reports\.jsonl must hold JSON"),
+    ],
+)
+def test_a_run_folder_with_an_odd_file_is_named(file, text, words, tmp_path):
+    from trainable.training.run_folder import RunFolder
+
+    RunFolder.create(tmp_path / "run", TrialConfig(), {"name": "synthetic"})
+    (tmp_path / "run" / file).write_text(text)
+
+    def read():
+        folder = RunFolder.open(tmp_path / "run")[0]
+        return folder.read_best(), folder.read_reports()
+
+    with pytest.raises(GlanceError, match=words):
+        read()
+
+
+@pytest.mark.e2e
+def test_a_disk_that_is_full_ends_the_run_with_a_sentence(faces, tmp_path, capsys, monkeypatch):
+    from trainable.training import run_folder
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_folder, "save_model", full)
+    assert train(faces, tmp_path / "run") == 2
+    assert f"{tmp_path / 'run'}: No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.e2e
+def test_a_run_that_cannot_start_leaves_no_folder(faces, tmp_path, capsys):
+    assert train(faces, tmp_path / "run", "--set", "text_tower=no-such-tower") == 2
+    assert "text_tower must be" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.e2e
+def test_the_small_data_check_never_reads_the_test_split(faces, tmp_path, capsys, monkeypatch):
+    from trainable.data.store import Store
+
+    read, split = [], Store.split
+    monkeypatch.setattr(Store, "split", lambda self, name, *more: read.append(name) or split(self, name, *more))
+    main(["--data-path", str(faces), "--overfit", "14", "--max-epochs", "1"])
+    assert "280 / 70 / 70 images of 7 classes" in capsys.readouterr().out
+    assert "train" in read
+    assert "test" not in read
+
+
+@pytest.mark.e2e
+def test_the_out_folder_may_lie_in_the_home_folder(faces, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main([f"--data-path=~/{faces.name}", "--out=~/run", *SMALL]) == 2
+    (tmp_path / faces.name).symlink_to(faces)
+    assert main([f"--data-path=~/{faces.name}", "--out=~/run", *SMALL]) == 0
+    assert (tmp_path / "run" / "best.json").exists()
+    assert main(["--resume=~/run"]) == 0
+
+
 @pytest.mark.e2e
 def test_a_run_leaves_its_reports_its_best_model_and_test_metrics(faces, tmp_path, capsys):
     from trainable.training.predictor import ZeroShotPredictor
@@ -142,6 +224,7 @@ def test_a_run_leaves_its_reports_its_best_model_and_test_metrics(faces, tmp_pat
 def test_an_interrupted_run_goes_on_as_if_it_never_was(epoch, faces, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # bit for bit on a CPU only
     train(faces, tmp_path / "whole")
+    uncut = capsys.readouterr().out
     with monkeypatch.context() as patch:
         interrupt_at(patch, epoch)
         assert train(faces, tmp_path / "cut") == 130
@@ -149,7 +232,9 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(epoch, faces, tmp_path, c
     with (tmp_path / "cut" / "reports.jsonl").open("a") as file:
         file.write('{"epoch": 3, "train_lo')
     assert main(["--resume", str(tmp_path / "cut")]) == 0
+    resumed = capsys.readouterr().out
     whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert [line.endswith("*") for line in epochs(resumed)] == [line.endswith("*") for line in epochs(uncut)]
     assert timeless(read_reports(cut)) == timeless(read_reports(whole))
     for file in ("last/checkpoint.safetensors", "best/model.safetensors"):
         assert (cut / file).read_bytes() == (whole / file).read_bytes()
@@ -174,7 +259,7 @@ def test_an_epoch_that_was_reported_but_not_saved_is_trained_again(faces, tmp_pa
 def test_a_run_that_died_before_its_best_model_was_kept_keeps_it_on_resuming(faces, tmp_path, monkeypatch):
     from trainable.training import run_folder
 
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

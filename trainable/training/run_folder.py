@@ -10,10 +10,13 @@ After each epoch they are written in this order, so that a run that dies anywher
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+
+from safetensors import SafetensorError
 
 from trainable.config import TrialConfig, load_config
 from trainable.errors import ExperimentError
@@ -34,14 +37,15 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, config: TrialConfig, dataset: Mapping[str, Any]) -> Self:
-        """Make the folder and write `run.json`; raises `ExperimentError` where it holds something already."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ExperimentError(
-                f"a run must have a folder of its own, but {path} exists and is not empty. Go on with the run in it "
-                f"by --resume {path}, or choose another --out."
-            )
+        """Make the folder and write `run.json`; raises `ExperimentError` where it holds something or cannot be."""
         folder = cls(path)
-        write_json(folder.run_path, {"config": config.to_dict(), "dataset": dict(dataset)})
+        with _writing(path):
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise ExperimentError(
+                    f"a run must have a folder of its own, but {path} exists and is not empty. Go on with the run in "
+                    f"it by --resume {path}, or choose another --out."
+                )
+            write_json(folder.run_path, {"config": config.to_dict(), "dataset": dict(dataset)})
         return folder
 
     @classmethod
@@ -53,6 +57,8 @@ class RunFolder:
                 f"--resume must name the folder of a run, with a run.json in it, but {path} has none."
             )
         config, document = load_config(folder.run_path)
+        if "dataset" not in document:
+            raise ExperimentError(f"{folder.run_path} must hold the run's dataset, but has none; start the run anew.")
         return folder, config, document["dataset"]
 
     @property
@@ -87,26 +93,30 @@ class RunFolder:
         """
         if (self.last / FILE_NAME).exists():
             trainer.load(self.last)
-        reports = [report for report in self._read_reports() if report["epoch"] <= trainer.state.epoch]
+        reports = [report for report in self.read_reports() if report["epoch"] <= trainer.state.epoch]
         text = "".join(_line(report) for report in reports)
-        write_atomically(self.reports_path, lambda path: path.write_text(text, encoding="utf-8") and None)
-        if reports:
-            self._keep_best(reports[-1], trainer)
+        with _writing(self.path):
+            write_atomically(self.reports_path, lambda path: path.write_text(text, encoding="utf-8"))
+            if reports:
+                self._keep_best(reports[-1], trainer)
         return reports
 
     def keep(self, report: Mapping[str, Any], trainer: Trainer) -> bool:
-        """Write down an epoch: report, checkpoint, and the model where it is the best so far, which is returned."""
-        with self.reports_path.open("a", encoding="utf-8") as file:
-            file.write(_line(report))
-        trainer.save(self.last)
-        return self._keep_best(report, trainer)
+        """Write down an epoch: report, checkpoint, and the model where it is the best so far, which is returned.
+
+        Raises `ExperimentError` where the folder cannot be written, a full disk above all.
+        """
+        with _writing(self.path):
+            with self.reports_path.open("a", encoding="utf-8") as file:
+                file.write(_line(report))
+            trainer.save(self.last)
+            return self._keep_best(report, trainer)
 
     def read_best(self) -> dict[str, Any] | None:
         """What `best.json` holds; None before the first epoch."""
         if not self.best_path.exists():
             return None
-        document: dict[str, Any] = json.loads(self.best_path.read_text(encoding="utf-8"))
-        return document
+        return _parse(self.best_path.read_text(encoding="utf-8"), self.best_path)
 
     def add_to_best(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Join the best epoch's metrics with those of the test split; returns all of `best.json`."""
@@ -114,7 +124,8 @@ class RunFolder:
         if best is None:
             raise ExperimentError(f"a run must have an epoch before it is tested, but {self.path} has none.")
         best["metrics"] |= metrics
-        write_json(self.best_path, best)
+        with _writing(self.path):
+            write_json(self.best_path, best)
         return best
 
     def _keep_best(self, report: Mapping[str, Any], trainer: Trainer) -> bool:
@@ -133,12 +144,35 @@ class RunFolder:
         write_json(self.best_path, document)
         return True
 
-    def _read_reports(self) -> list[dict[str, Any]]:
+    def read_reports(self) -> list[dict[str, Any]]:
         """All whole lines of `reports.jsonl`; a torn last one, which a killed run leaves, is passed over."""
         if not self.reports_path.exists():
             return []
         lines = self.reports_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [_parse(line, self.reports_path) for line in lines if line.endswith("\n")]
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise ExperimentError(
+            f"the folder of a run must be writable, but {folder}: {reason}. Make room or choose another --out; a run "
+            "that has begun goes on by --resume."
+        ) from error
+
+
+def _parse(text: str, path: Path) -> dict[str, Any]:
+    """A JSON object from a file of this folder; raises `ExperimentError`."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ExperimentError(f"{path} must hold JSON as a run writes it, but: {error}.") from error
+    if not isinstance(document, dict):
+        raise ExperimentError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+    return document
 
 
 def _line(report: Mapping[str, Any]) -> str:
