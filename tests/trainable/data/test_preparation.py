@@ -180,7 +180,8 @@ class TestBroken:
     def test_past_the_limit_they_are_an_error_that_names_them(self, reader, cache):
         reader(records(broken(5)))
         with pytest.raises(
-            DataError, match=r"at most 4 unreadable .*, but there has more: a.csv, line 0: .*and 2 more.*`glance-prepare --max-broken`"
+            DataError,
+            match=r"at most 4 unreadable .* has more: a.csv, line 0: .*and 2 more.*`glance-prepare --max-broken`",
         ):
             prepare(max_broken=4)
         assert list((cache / "stores").iterdir()) == []
