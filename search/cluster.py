@@ -86,13 +86,17 @@ def connected(say: Callable[[str], None] = print) -> Iterator[list[Node]]:
 def _connect(say: Callable[[str], None]) -> None:
     import ray
 
+    local = False
     try:
         address = _running_cluster()
+        local = address is None
         if address is not None:
             say(f"connecting to the Ray cluster at {address}")
             _require_listener(address)
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
+        if local:
+            raise ResourceError(f"Ray must start on this machine, but: {_first_line(error)}.") from error
         raise ResourceError(
             f"a Ray cluster must answer at {_address_source()}, but: {_first_line(error)}. Start one there by "
             "`ray start`, or unset RAY_ADDRESS and run `ray stop` to search on this machine alone."

@@ -101,6 +101,17 @@ def test_a_cluster_that_does_not_answer_is_refused(port: socket.socket, monkeypa
     assert said[0].startswith("connecting to the Ray cluster at ")
 
 
+def test_a_local_cluster_that_does_not_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with pytest.raises(ResourceError, match="Ray must start on this machine, but: .*No space left"), connected(print):
+        pass
+
+
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:port", "ray://127.0.0.1:port"])
 def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
