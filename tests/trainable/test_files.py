@@ -22,6 +22,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_has_the_permissions_of_any_new_file_whoever_wrote_it(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+
+    def write_privately(temporary: Path) -> None:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+
+    write_atomically(tmp_path / "written", write_privately)
+
+    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_json_is_written_readably(tmp_path: Path) -> None:
     write_json(tmp_path / "a" / "b.json", {"감정": 1})
 
