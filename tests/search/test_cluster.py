@@ -108,7 +108,7 @@ def test_a_local_cluster_that_does_not_start_is_a_sentence(monkeypatch: pytest.M
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    with pytest.raises(ResourceError, match="Ray must start on this machine, but: .*No space left"), connected(print):
+    with pytest.raises(ResourceError, match=r"Ray must start on this machine, but: .*No space left"), connected(print):
         pass
 
 
