@@ -45,6 +45,7 @@ _SEARCH_WORDS = {
     "INTERRUPTED": "interrupted",
     "ABORTED": "aborted",
     "TIME_BUDGET": "ended at its time budget",
+    "FAILED": "broken off by an error",
 }
 _LEADS = {
     "hyperparameters": (

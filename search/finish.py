@@ -19,6 +19,7 @@ from search.failures import group_failures, record_failure
 from search.ledger import best_report
 from search.recorder import Recorder
 from search.spaces import Space
+from trainable.errors import CheckpointError
 from trainable.slot.failure import describe_failure
 from trainable.slot.tasks import evaluate_model
 
@@ -27,11 +28,11 @@ EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 13
 
 
 def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
-    """Record the last report of each trial that was cut off after its epoch was saved and before it was delivered."""
+    """Record the last report of each trial that was cut off after its best weights were saved, and not delivered."""
     for trial_id, trial in recorder.trials.items():
         folder = checkpoints / trial_id
-        report, best = _read_json(folder / "report.json"), _read_json(folder / "best.json")
-        if not trial.ended and report and best and report["epoch"] == best["epoch"] > trial.epochs:
+        report = _read_json(folder / "report.json")
+        if not trial.ended and report and report["epoch"] == _weights_epoch(folder / "best") > trial.epochs:
             recorder.reported(trial_id, report)
 
 
@@ -135,6 +136,16 @@ def _traceback(experiment: Experiment, file: str | None) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _weights_epoch(folder: Path) -> int:
+    """The epoch of the weights in `folder`; 0 where there are none. The file itself says it, not one beside it."""
+    from trainable.training.predictor import saved_epoch
+
+    try:
+        return saved_epoch(folder)
+    except CheckpointError:
+        return 0
 
 
 def _replace_folder(source: Path, target: Path) -> None:

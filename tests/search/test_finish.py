@@ -5,8 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from search import finish
 from search.dimensions import Choice, Fixed
@@ -45,7 +47,8 @@ def leave(experiment: Experiment, trial_id: str, *, report: int, best: int) -> N
     folder = experiment.checkpoints / trial_id
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps({"epoch": report, "val_accuracy": report / 4}))
-    (folder / "best.json").write_text(json.dumps({"epoch": best, "val_accuracy": best / 4}))
+    (folder / "best").mkdir()
+    save_file({"weight": np.zeros(1)}, folder / "best" / "model.safetensors", {"epoch": str(best)})
 
 
 def test_a_report_that_was_saved_but_not_delivered_is_recorded(experiment: Experiment, recorder: Recorder) -> None:
