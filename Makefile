@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-DEMO_FLAGS := --algo asha --dataset synthetic --trials 16 --max-epochs 8
+DEMO_FLAGS := --algo asha --dataset synthetic --trials 16 --max-epochs 8 --reduction-factor 4
 PYTEST_FLAGS ?=
 
 MODERN := import sys; sys.exit(sys.version_info < (3, 11))
