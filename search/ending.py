@@ -1,16 +1,32 @@
 """How the trials of a search ended, whatever ended them: what ran is recovered and kept, an error put into words."""
 
 import contextlib
+import signal
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from search.driver import Search
 from search.finish import keep_best, recover_undelivered
 from search.ledger import LedgerWriter
 from search.recorder import Recorder
 from trainable.errors import ExperimentError, GlanceError
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does. Ray, once it is connected, would end the process without a word."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     require_usable(Path(options.storage), options.name)
     store = Store.open(prepare_store(options.dataset, options.data_path))
+    store.verify()
     with Quiet(Path(options.storage)) as quiet:
         search, recorder, ending, untested = _search(options, space, store, quiet, argv)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
@@ -63,11 +64,11 @@ def _search(
 ) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
     from search.cluster import connected
-    from search.ending import files_usable
+    from search.ending import files_usable, terminable
     from search.finish import measure_on_test
     from search.ledger import LedgerWriter
 
-    with files_usable(), connected(quiet.say) as nodes:
+    with files_usable(), connected(quiet.say) as nodes, terminable():
         search = _prepare(options, space, store, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
         with LedgerWriter(search.experiment.ledger_path) as ledger:

@@ -103,6 +103,7 @@ def _train(argv: Sequence[str] | None) -> int:
         return _resume(arguments.resume)
     config, block = _config(arguments)
     store, data_path = _open_data(arguments, block)
+    store.verify()
     if arguments.overfit is not None:
         return _overfit(config, store, arguments.overfit, arguments.max_epochs)
 

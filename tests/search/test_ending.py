@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,24 @@ def test_an_error_keeps_the_sentence_of_ours_that_caused_it(tmp_path: Path) -> N
     error = RuntimeError("outer")
     error.__cause__ = ending.ExperimentError("a ledger must be whole.")
     assert ending.explain(error, tmp_path) == ending.Broken("a ledger must be whole.", 2)
+
+
+def test_sigterm_interrupts_like_ctrl_c_and_the_handler_of_before_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), ending.terminable():
+        signal.raise_signal(signal.SIGTERM)
+
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_store_whose_pixels_were_changed_is_refused(
+    run: Callable[[Callable[[], None]], int], faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(faces, damaged)
+    content = bytearray((damaged / "train.arrow").read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / "train.arrow").write_bytes(content)
+
+    assert main(["--data-path", str(damaged), "--storage", str(tmp_path), "--name", "y"]) == 2
+    assert "not those that its manifest was written for" in capsys.readouterr().err

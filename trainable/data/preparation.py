@@ -146,13 +146,15 @@ def _prepare(target: Path, source: Source, key: str, options: PrepareOptions, wo
         broken = _fill(spools, _shown(chunks, source, progress), source, options.max_broken)
         _require_images(spools, source)
         masks = {} if options.keep_duplicates else unwanted_for_training(spools)
+        train = spools["train"].take(~np.any(list(masks.values()), axis=0) if masks else None)
+        _require_trained_classes(train[1], source)
         store = write_store(
             target,
             dataset=source.dataset,
             classes=source.classes,
             unseen_classes=source.unseen_classes,
             splits={
-                "train": spools["train"].take(~np.any(list(masks.values()), axis=0) if masks else None),
+                "train": train,
                 "validation": spools["validation"].take(),
                 "test": spools["test"].take(),
             },
@@ -163,6 +165,18 @@ def _prepare(target: Path, source: Source, key: str, options: PrepareOptions, wo
     if progress:
         images = sum(sum(split.values()) for split in store.manifest.counts.values())
         _say(f"prepared {source.dataset}: {images:,} images in {time.monotonic() - started:.1f} s")
+
+
+def _require_trained_classes(labels: np.ndarray, source: Source) -> None:
+    """Raise `DataError` where dropping images left a class without any to train on."""
+    left = set(labels.tolist())
+    lost = [n for i, n in enumerate(source.classes) if i not in left and n not in source.unseen_classes]
+    if lost:
+        raise DataError(
+            f"every class must have training images, but {', '.join(lost)} has none left: all were broken, of one flat "
+            "colour, or copies of validation or test images; mend the splits, or keep them by glance-prepare "
+            "--keep-duplicates."
+        )
 
 
 def _fill(

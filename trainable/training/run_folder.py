@@ -116,7 +116,7 @@ class RunFolder:
         """What `best.json` holds; None before the first epoch."""
         if not self.best_path.exists():
             return None
-        return _parse(self.best_path.read_text(encoding="utf-8"), self.best_path)
+        return _parse(self.best_path.read_bytes(), self.best_path)
 
     def add_to_best(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Join the best epoch's metrics with those of the test split; returns all of `best.json`."""
@@ -148,8 +148,8 @@ class RunFolder:
         """All whole lines of `reports.jsonl`; a torn last one, which a killed run leaves, is passed over."""
         if not self.reports_path.exists():
             return []
-        lines = self.reports_path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [_parse(line, self.reports_path) for line in lines if line.endswith("\n")]
+        lines = self.reports_path.read_bytes().splitlines(keepends=True)
+        return [_parse(line, self.reports_path) for line in lines if line.endswith(b"\n")]
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _parse(text: str, path: Path) -> dict[str, Any]:
+def _parse(text: bytes, path: Path) -> dict[str, Any]:
     """A JSON object from a file of this folder; raises `ExperimentError`."""
     try:
         document = json.loads(text)

@@ -161,9 +161,16 @@ class TestDropping:
         reader(records([one(pixels) for pair in zip(kept, [flat(1)] * 20, strict=True) for pixels in pair]))
         np.testing.assert_array_equal(prepare().split("train").images[2:], kept)
 
+    def test_a_class_that_loses_all_its_training_images_is_named(self, reader):
+        copies = [one(image(50), label=1), one(image(50), "test", label=1), one(image(51), "validation", label=1)]
+        others = [one(image(0)), one(image(1), "validation"), one(image(2), "test")]
+        reader([*others, *copies])
+        with pytest.raises(DataError, match=r"but glad has none left.*--keep-duplicates"):
+            prepare()
+
     def test_nothing_left_to_train_on(self, reader):
         reader([one(flat(1)), one(image(0), "validation"), one(image(0), "test")])
-        with pytest.raises(DataError, match="every split must hold images, but got none for train"):
+        with pytest.raises(DataError, match="every class must have training images, but cross, glad has none left"):
             prepare()
 
 
