@@ -230,8 +230,13 @@ def is_finite(value: object) -> bool:
 
 def _fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
     trials: dict[str, TrialRecord] = {}
-    for event in events:
-        _apply(event, trials)
+    for number, event in enumerate(events, start=1):
+        try:
+            _apply(event, trials)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ExperimentError(
+                f"every event of a ledger must be as a search writes it, but event {number} is not: {error!r}."
+            ) from error
     return trials
 
 
@@ -258,7 +263,8 @@ def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
 
 def _fold_report(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     report = {key: value for key, value in event.items() if key not in ("event", "trial_id")}
-    while trial.reports and trial.reports[-1]["epoch"] >= report["epoch"]:
+    epoch = int(report["epoch"])
+    while trial.reports and trial.reports[-1]["epoch"] >= epoch:
         trial.reports.pop()
     trial.reports.append(report)
 

@@ -171,6 +171,21 @@ def test_events_of_later_versions_are_passed_over() -> None:
     assert [trial.state for trial in fold_trials(events)] == ["PENDING"]
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "report"},
+        {"event": "report", "trial_id": "a", "time": 1.0},
+        {"event": "report", "trial_id": "a", "time": 1.0, "epoch": "x"},
+    ],
+)
+def test_an_event_of_another_shape_is_named(event: dict[str, object]) -> None:
+    created = {"event": "created", "trial_id": "a", "time": 0.0, "number": 0, "config": {}}
+
+    with pytest.raises(ExperimentError, match="event 2 is not"):
+        fold_trials([created, event])
+
+
 def test_search_state_follows_the_last_start_and_end() -> None:
     started, ended = {"event": "search_started"}, {"event": "search_ended", "state": "INTERRUPTED"}
     assert search_state([]) == "PENDING"
