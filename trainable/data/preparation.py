@@ -117,7 +117,7 @@ def _key(source: Source, options: PrepareOptions) -> str:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         if file.name not in _NOT_IN_STORES:
             digest.update(file.read_bytes())
-    for file in source.files:
+    for file in filter(Path.exists, source.files):  # a dangling link is a broken file, counted when it is decoded
         status = file.stat()
         digest.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()

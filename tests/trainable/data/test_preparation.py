@@ -199,6 +199,13 @@ class TestBroken:
         assert "train/glad/2.png: not an image that Pillow can read" in capsys.readouterr().err
         assert store.manifest.counts["train"]["glad"] == 3
 
+    def test_a_dangling_link_is_named_and_skipped(self, tree, capsys):
+        (tree / "train" / "glad" / "2.png").unlink()
+        (tree / "train" / "glad" / "2.png").symlink_to(tree / "gone.png")
+        store = prepare("folder", tree)
+        assert "train/glad/2.png: " in capsys.readouterr().err
+        assert store.manifest.counts["train"]["glad"] == 3
+
     def test_no_warning_where_nothing_is_broken(self, tree, capsys):
         prepare("folder", tree)
         assert capsys.readouterr().err == ""
