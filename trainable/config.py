@@ -30,8 +30,8 @@ class TrialConfig:
     learning_rate: float = 2e-3
     """Peak of the schedule, reached after the warm-up."""
     text_learning_rate_factor: float = 0.1
-    """The text tower's learning rate, as a share of `learning_rate`: a rate that suits a small ResNet from scratch
-    destroys a transformer from scratch, and with seven classes its prompts then collapse onto one point."""
+    """The text tower's learning rate, as a share of `learning_rate`: a rate that suits a small ResNet from scratch is
+    too high for a transformer from scratch, whose prompts then draw together and come apart late."""
     logit_scale: float = math.log(1 / 0.07)
     """Start of the logit scale, in log space; at most ln 100."""
     embedding_dim: int = 64
