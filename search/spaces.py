@@ -12,9 +12,21 @@ from search.grammar import parse_dimension, split_assignment
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError, nearest
 
-STRUCTURAL = ("image_tower", "text_tower", "head_depth", "loss", "weight_init", "language", "learn_logit_scale")
+STRUCTURAL = (
+    "image_tower",
+    "text_tower",
+    "head_depth",
+    "loss",
+    "weight_init",
+    "language",
+    "learn_logit_scale",
+    "precision",
+    "activation_checkpointing",
+    "compile",
+    "parallelism",
+)
 """Dimensions each of whose values builds another model or takes another path through it."""
-STRUCTURAL_SIZES = ("embedding_dim", "batch_size")
+STRUCTURAL_SIZES = ("embedding_dim", "batch_size", "accumulation")
 """Dimensions whose smallest and largest value decide whether a model can be built and fits into memory."""
 
 

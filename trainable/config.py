@@ -18,6 +18,7 @@ WEIGHT_INITS = ("pretrained", "trunc_normal", "xavier", "kaiming", "orthogonal")
 LOSSES = ("multipositive", "clip", "sigmoid")
 LANGUAGES = ("en", "ko", "both")
 PRECISIONS = ("auto", "float32", "bf16")
+PARALLELISMS = ("ddp", "fsdp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,9 @@ class TrialConfig:
     """Language of the prompts: one of `LANGUAGES`."""
 
     batch_size: int = 64
-    """Images per optimiser step."""
+    """Images per optimiser step, over all workers of the trial."""
+    accumulation: int = 1
+    """Micro-batches into which each worker cuts its share of a batch, so that a large one fits into a small device."""
     max_epochs: int = 8
     """Length of the schedule; a scheduler may end the trial before."""
     epoch_samples: int = 0
@@ -68,6 +71,12 @@ class TrialConfig:
     """Strength of the image augmentation, 0 (none) to 1."""
     precision: str = "auto"
     """`auto` is bf16 autocast where the device has it, float32 elsewhere."""
+    activation_checkpointing: bool = False
+    """Whether the towers' activations are computed again in the backward pass instead of kept: less memory, slower."""
+    compile: bool = False
+    """Whether the towers are compiled; the next trial of the same shape in a slot reuses the code."""
+    parallelism: str = "ddp"
+    """How the workers of a trial share the model: `ddp` copies it to each, `fsdp` shards it over them."""
     seed: int = 0
     """Seeds weights, batches, templates and augmentation; 32 bits."""
 
@@ -81,6 +90,7 @@ class TrialConfig:
         _require(self.embedding_dim >= 1, "embedding_dim >= 1", self.embedding_dim)
         _require(1 <= self.head_depth <= 3, "1 <= head_depth <= 3", self.head_depth)
         _require(self.batch_size >= 2, "batch_size >= 2", self.batch_size)
+        _require(self.accumulation >= 1, "accumulation >= 1", self.accumulation)
         _require(self.max_epochs >= 1, "max_epochs >= 1", self.max_epochs)
         _require(self.epoch_samples >= 0, "epoch_samples >= 0", self.epoch_samples)
         _require(0 <= self.warmup_fraction < 1, "0 <= warmup_fraction < 1", self.warmup_fraction)
@@ -92,6 +102,7 @@ class TrialConfig:
         _require_one_of("loss", self.loss, LOSSES)
         _require_one_of("language", self.language, LANGUAGES)
         _require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("parallelism", self.parallelism, PARALLELISMS)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
