@@ -43,6 +43,15 @@ class DualEncoder(nn.Module):
         self.mean = mean
         self.std = std
 
+    def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Encode images and prompts; returns them with the logit scale and bias.
+
+        Those two are outputs as well, and not the parameters themselves, for wrappers of several ranks, which see a
+        loss only through what `forward` returns.
+        """
+        bias = None if self.logit_bias is None else self.logit_bias.clone()
+        return self.encode_images(images), self.encode_texts(tokens, mask), self.logit_scale.clone(), bias
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Images (B, channels, H, W) in [0, 1] -> unit vectors (B, D), float32."""
         features = self.image_head(self.image_tower((images - self.mean) / self.std))

@@ -16,16 +16,19 @@ from trainable.data.sampler import BalancedSampler
 from trainable.data.vocabulary import prompts
 from trainable.errors import CheckpointError, DivergedError
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
-from trainable.model.loss import contrastive_loss
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
+from trainable.training.objective import Batch, Objective
+from trainable.training.parallel import replicate, rows_per_rank
+from trainable.training.predictor import save_model
+from trainable.training.random_states import RandomStates
+from trainable.training.ranks import ONE_RANK, Ranks
 from trainable.training.schedule import learning_rate
+from trainable.training.sync_batch_norm import synchronise_batch_norms
 from trainable.training.zero_shot import PromptTokens, confusion_matrix, metrics_of, zero_shot_classifier
 
 ADAM_BETAS = (0.9, 0.98)
 """CLIP's for its ViT (arXiv 2103.00020, table 19)."""
-DEVICE_GENERATORS = ("augmentation", "cuda")
-"""Random generators whose state fits one kind of device alone."""
 
 
 @dataclass
@@ -41,31 +44,40 @@ class TrainState:
 
 
 class Trainer:
-    """Trains and evaluates the model of one config; every random draw follows from the config's seed."""
+    """Trains and evaluates the model of one config; every random draw follows from the config's seed.
 
-    def __init__(self, config: TrialConfig, data: DeviceData) -> None:
+    With several ranks each has a trainer of its own, and all must call the same methods in the same order. What they
+    return is equal on all of them, and rank 0 alone writes files.
+    """
+
+    def __init__(self, config: TrialConfig, data: DeviceData, ranks: Ranks = ONE_RANK) -> None:
+        """Build the model; raises `ConfigError` where the config cannot be trained on these ranks."""
         self.config = config
         self.data = data
+        self.ranks = ranks
         self.device = data.device
         self.state = TrainState()
-        torch.manual_seed(config.seed)
+        batch_size = rows_per_rank(config, ranks)
         mean, std = data.pixel_statistics
         self.model = build_dual_encoder(
             config, image_size=data.image_size, channels=data.channels, mean=mean, std=std, classes=len(data.classes)
         )
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        synchronise_batch_norms(self.model, ranks, self.device)
         self.prompts = PromptTokens.of(self.model, prompts(data.classes, config.language), self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.sampler = BalancedSampler(
             data.split("train").labels.cpu().numpy(),
-            config.batch_size,
+            batch_size,
             epoch_samples=config.epoch_samples,
             seed=config.seed,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
         )
         self.total_steps = self.sampler.steps * config.max_epochs
         self.warmup_steps = round(config.warmup_fraction * self.total_steps)
-        self._template_generator = torch.Generator().manual_seed(config.seed)
-        self._augmentation_generator = torch.Generator(self.device).manual_seed(config.seed)
+        self._objective = Objective(replicate(self.model, config, ranks), config.loss, ranks, self._autocast)
+        self.random = RandomStates(config.seed, self.device, ranks)
 
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch, evaluate on validation, and return the report: the keys of `REPORT_KEYS`."""
@@ -75,7 +87,7 @@ class Trainer:
         return {
             "epoch": self.state.epoch,
             "samples_seen": self.state.samples_seen,
-            "epoch_seconds": time.perf_counter() - start,
+            "epoch_seconds": self._mean_over_ranks(time.perf_counter() - start),
             **trained,
             "val_loss": validation["loss"],
             "val_accuracy": validation["accuracy"],
@@ -86,23 +98,23 @@ class Trainer:
     def train_epoch(self) -> dict[str, float]:
         """One pass of the sampler's epoch. Raises `DivergedError` at the first loss or gradient that is not finite."""
         self.model.train()
-        start, seen_before = time.perf_counter(), self.state.samples_seen
-        loss_sum = torch.zeros((), device=self.device)
-        hits = torch.zeros((), device=self.device)
+        start = time.perf_counter()
+        sums = torch.zeros(2, device=self.device)  # loss, hits
         norm_sum = 0.0
         for indices in self.sampler.epoch(self.state.epoch):
-            images, labels = self.data.split("train").batch(indices)
-            loss, correct = self._forward(images, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss, hits = self._objective.backward(self._batch(indices))
             norm_sum += self._step(loss)
-            loss_sum += loss.detach()
-            hits += correct
-            self.state.samples_seen += len(labels)
+            sums += torch.stack([loss, hits.float()])
+            self.state.samples_seen += self.config.batch_size
         self.state.epoch += 1
-        samples = self.state.samples_seen - seen_before
+        seconds = self._mean_over_ranks(time.perf_counter() - start)
+        loss_sum, hit_sum = self.ranks.sum(sums).tolist()
+        samples = self.sampler.steps * self.config.batch_size
         return {
-            "images_per_second": samples / (time.perf_counter() - start),
-            "train_loss": float(loss_sum) / self.sampler.steps,
-            "train_accuracy": float(hits) / samples,
+            "images_per_second": samples / seconds,
+            "train_loss": loss_sum / (self.sampler.steps * self.ranks.world_size),
+            "train_accuracy": hit_sum / samples,
             "learning_rate_now": self._rate(self.state.step - 1),
             "logit_scale_now": float(self.model.logit_scale.detach()),
             "gradient_norm": norm_sum / self.sampler.steps,
@@ -113,21 +125,27 @@ class Trainer:
         self.model.eval()
         with self._autocast():
             classifier = zero_shot_classifier(self.model, self.prompts)
-            return metrics_of(*confusion_matrix(self.model, self.data.split(split), classifier))
+            return metrics_of(*confusion_matrix(self.model, self.data.split(split), classifier, self.ranks))
 
     def save(self, folder: Path) -> None:
-        """Write the whole state: weights, optimizer, counters, random states."""
+        """Write the whole state: weights, optimizer, counters, the random states of all ranks."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= optimizer_tensors(self.model, self.optimizer)
-        tensors |= {f"random/{name}": generator.get_state() for name, generator in self._generators().items()}
+        tensors |= self.random.tensors()
         state = {"counters": asdict(self.state), "config": self.config.to_dict(), "device": self.device.type}
-        write_checkpoint(folder, tensors, state)
+        if self.ranks.rank == 0:
+            write_checkpoint(folder, tensors, state)
+
+    def save_model(self, folder: Path) -> None:
+        """Write what `ZeroShotPredictor` reads: weights, config, and what the towers need."""
+        if self.ranks.rank == 0:
+            save_model(folder, self.model, self.config, self.data, epoch=self.state.epoch)
 
     def load(self, folder: Path) -> None:
-        """Go on from a checkpoint of the same config, bit for bit on a CPU. Raises `CheckpointError`.
+        """Go on from a checkpoint of the same config, bit for bit on as many CPU ranks. Raises `CheckpointError`.
 
-        A checkpoint of another kind of device has no random states for this one: those that live on the device then
-        start anew from the seed and the epoch.
+        Random states that it does not have, for more ranks or another kind of device, start anew from the seed and the
+        epoch.
         """
         tensors, state = read_checkpoint(folder)
         self._check_same_config(state["config"], folder)
@@ -135,41 +153,25 @@ class Trainer:
         self.model.load_state_dict(weights)
         load_optimizer(self.model, self.optimizer, tensors)
         self.state = TrainState(**state["counters"])
-        same_device = state["device"] == self.device.type
-        for name, generator in self._generators().items():
-            if same_device or name not in DEVICE_GENERATORS:
-                generator.set_state(tensors[f"random/{name}"])
-            else:
-                seeds = np.random.SeedSequence((self.config.seed, self.state.epoch))
-                generator.manual_seed(int(seeds.generate_state(1)[0]))
+        self.random.restore(tensors, epoch=self.state.epoch, same_device=state["device"] == self.device.type)
 
-    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The contrastive loss of a batch, and how many images lie nearest to their own label."""
-        images = augment(images, self.config.augmentation, self._augmentation_generator)
-        present, position = labels.unique(return_inverse=True)  # each distinct prompt is encoded once
-        tokens, mask = self._draw_prompts(present)
-        with self._autocast():
-            features = self.model.encode_images(images)  # (B, D)
-            texts = self.model.encode_texts(tokens, mask)  # (present classes, D)
-        loss = contrastive_loss(
-            self.config.loss, features, texts[position], labels, self.model.logit_scale, self.model.logit_bias
+    def _batch(self, indices: np.ndarray) -> Batch:
+        """The augmented images at `indices`, and one random template for each class, the same on all ranks."""
+        images, labels = self.data.split("train").batch(indices)
+        C, P, _ = self.prompts.tokens.shape
+        template = torch.randint(P, (C,), generator=self.random.template)
+        return Batch(
+            augment(images, self.config.augmentation, self.random.augmentation),
+            labels,
+            self.prompts.tokens[range(C), template],
+            self.prompts.mask[range(C), template],
         )
-        correct = ((features.detach() @ texts.detach().T).argmax(dim=1) == position).sum()
-        return loss, correct
-
-    def _draw_prompts(self, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """One random template for each class of a batch: token ids and mask (classes, L)."""
-        P = self.prompts.tokens.shape[1]
-        template = torch.randint(P, (len(classes),), generator=self._template_generator).to(self.device)
-        return self.prompts.tokens[classes, template], self.prompts.mask[classes, template]
 
     def _step(self, loss: Tensor) -> float:
         """One optimiser step; returns the gradient's norm before clipping."""
         rate = self._rate(self.state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         limit = self.config.gradient_clip or math.inf
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not math.isfinite(norm):
@@ -190,14 +192,10 @@ class Trainer:
         enabled = self.config.precision == "bf16" or (self.config.precision == "auto" and has_native_bf16(self.device))
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
-    def _generators(self) -> dict[str, torch.Generator]:
-        default = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else None
-        return {
-            "torch": torch.default_generator,
-            "template": self._template_generator,
-            "augmentation": self._augmentation_generator,
-            **({"cuda": default} if default is not None else {}),
-        }
+    def _mean_over_ranks(self, value: float) -> float:
+        return (
+            float(self.ranks.sum(torch.tensor(value, dtype=torch.float64, device=self.device))) / self.ranks.world_size
+        )
 
     def _check_same_config(self, saved: dict[str, object], folder: Path) -> None:
         for field in fields(TrialConfig):

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainable.model.dual_encoder import DualEncoder
 from trainable.model.loss import similarity_logits
 from trainable.training.device_data import DeviceSplit
+from trainable.training.ranks import ONE_RANK, Ranks
 
 EVALUATION_BATCH = 512
 
@@ -45,17 +46,23 @@ def class_logits(model: DualEncoder, features: Tensor, classifier: Tensor) -> Te
 
 
 @torch.no_grad()
-def confusion_matrix(model: DualEncoder, split: DeviceSplit, classifier: Tensor) -> tuple[Tensor, float]:
-    """Counts (C, C), rows the truth and columns the prediction, and the mean cross-entropy over the classes."""
+def confusion_matrix(
+    model: DualEncoder, split: DeviceSplit, classifier: Tensor, ranks: Ranks = ONE_RANK
+) -> tuple[Tensor, float]:
+    """Counts (C, C), rows the truth and columns the prediction, and the mean cross-entropy over the classes.
+
+    Each rank looks at its share of the split; the result is that of the whole on all of them.
+    """
     C = len(classifier)
     counts = torch.zeros(C * C, dtype=torch.int64, device=split.device)
     loss = torch.zeros((), device=split.device)
-    for indices in np.array_split(np.arange(len(split)), -(-len(split) // EVALUATION_BATCH)):
-        images, labels = split.batch(indices)
+    batches = -(-len(split) // (EVALUATION_BATCH * ranks.world_size))
+    for indices in np.array_split(np.arange(len(split)), batches):
+        images, labels = split.batch(indices[ranks.rank :: ranks.world_size])
         logits = class_logits(model, model.encode_images(images), classifier)  # (B, C)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         counts += torch.bincount(labels * C + logits.argmax(dim=1), minlength=C * C)
-    return counts.view(C, C).cpu(), float(loss) / len(split)
+    return ranks.sum(counts).view(C, C).cpu(), float(ranks.sum(loss)) / len(split)
 
 
 def metrics_of(confusion: Tensor, loss: float) -> dict[str, float]:

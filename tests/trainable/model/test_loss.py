@@ -1,4 +1,4 @@
-"""Each loss against a reference of plain loops, written from its paper."""
+"""Each loss against a reference of plain loops over the whole batch, written from its paper."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainable.errors import ConfigError
-from trainable.model.loss import LOSSES, contrastive_loss
+from trainable.model.loss import LOSSES, Comparison, Pairs, contrastive_loss
 
 LABELS = torch.tensor([0, 1, 0, 2, 2, 2])
 SCALE = torch.tensor(2.0)
@@ -17,6 +17,10 @@ BIAS = torch.tensor(-1.5)
 
 def unit_features(seed: int) -> Tensor:
     return F.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
+
+
+def loss_of(name: str, images: Tensor, texts: Tensor, labels: Tensor = LABELS, scale: Tensor = SCALE) -> Tensor:
+    return contrastive_loss(name, Comparison.within(Pairs(images, texts, labels)), scale, BIAS)
 
 
 def logit(images: Tensor, texts: Tensor, i: int, j: int) -> float:
@@ -62,9 +66,26 @@ def slow_sigmoid(images: Tensor, texts: Tensor) -> float:
 def test_equals_the_slow_reference(name: str, slow: object) -> None:
     images, texts = unit_features(0), unit_features(1)
 
-    fast = contrastive_loss(name, images, texts, LABELS, SCALE, BIAS)
+    assert float(loss_of(name, images, texts)) == pytest.approx(slow(images, texts), rel=1e-6)  # type: ignore[operator]
 
-    assert float(fast) == pytest.approx(slow(images, texts), rel=1e-5)  # type: ignore[operator]
+
+@pytest.mark.parametrize(
+    ("name", "slow"), [("clip", slow_clip), ("multipositive", slow_multipositive), ("sigmoid", slow_sigmoid)]
+)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_mean_of_the_ranks_losses_is_the_slow_reference_of_the_whole_batch(
+    name: str, slow: object, ranks: int
+) -> None:
+    whole = Pairs(unit_features(0), unit_features(1), LABELS)
+    B = len(LABELS) // ranks
+    shares = [
+        Comparison(Pairs(*(t[first : first + B] for t in (whole.images, whole.texts, whole.labels))), whole, first)
+        for first in range(0, len(LABELS), B)
+    ]
+
+    losses = [float(contrastive_loss(name, share, SCALE, BIAS)) for share in shares]
+
+    assert sum(losses) / ranks == pytest.approx(slow(whole.images, whole.texts), rel=1e-6)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
@@ -73,7 +94,7 @@ def test_the_gradient_reaches_both_sides_and_the_scale(name: str) -> None:
     for tensor in (images, texts, scale):
         tensor.requires_grad_()
 
-    contrastive_loss(name, images, texts, LABELS, scale, BIAS).backward()
+    loss_of(name, images, texts, scale=scale).backward()
 
     assert all(t.grad is not None and t.grad.abs().sum() > 0 for t in (images, texts, scale))
 
@@ -83,21 +104,21 @@ def test_a_perfect_model_reaches_zero_where_labels_repeat_with_multipositive_but
     features = torch.eye(2)[labels]
     scale = torch.tensor(math.log(100.0))
 
-    assert contrastive_loss("multipositive", features, features, labels, scale) == pytest.approx(0.0, abs=1e-6)
-    assert contrastive_loss("clip", features, features, labels, scale) == pytest.approx(math.log(2), abs=1e-6)
+    assert loss_of("multipositive", features, features, labels, scale) == pytest.approx(0.0, abs=1e-6)
+    assert loss_of("clip", features, features, labels, scale) == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_with_one_image_per_label_multipositive_is_clip() -> None:
     images, texts, labels = unit_features(0), unit_features(1), torch.arange(6)
 
-    ours = contrastive_loss("multipositive", images, texts, labels, SCALE)
+    ours = loss_of("multipositive", images, texts, labels)
 
-    assert float(ours) == pytest.approx(float(contrastive_loss("clip", images, texts, labels, SCALE)), rel=1e-6)
+    assert float(ours) == pytest.approx(float(loss_of("clip", images, texts, labels)), rel=1e-6)
 
 
 def test_an_unknown_loss_and_a_sigmoid_without_bias_are_refused() -> None:
     features = unit_features(0)
     with pytest.raises(ConfigError, match="Did you mean 'clip'"):
-        contrastive_loss("klip", features, features, LABELS, SCALE)
+        loss_of("klip", features, features)
     with pytest.raises(ConfigError, match="logit bias"):
-        contrastive_loss("sigmoid", features, features, LABELS, SCALE)
+        contrastive_loss("sigmoid", Comparison.within(Pairs(features, features, LABELS)), SCALE)

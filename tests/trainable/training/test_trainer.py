@@ -117,7 +117,7 @@ def test_a_trial_goes_on_from_a_checkpoint_of_another_kind_of_device(data: Devic
     def draws() -> list[float]:
         trainer = Trainer(CONFIG, data)
         trainer.load(tmp_path)
-        return [float(torch.rand((), generator=trainer._generators()[name])) for name in ("augmentation", "template")]
+        return [float(torch.rand((), generator=getattr(trainer.random, name))) for name in ("augmentation", "template")]
 
     trainer = Trainer(CONFIG, data)
     trainer.train_epoch()
@@ -125,7 +125,7 @@ def test_a_trial_goes_on_from_a_checkpoint_of_another_kind_of_device(data: Devic
     same = draws()
     tensors, state = read_checkpoint(tmp_path)
     assert state["device"] == "cpu"
-    tensors["random/augmentation"] = torch.zeros(16, dtype=torch.uint8)  # a CUDA generator's state is as short
+    tensors["random/0/augmentation"] = torch.zeros(16, dtype=torch.uint8)  # a CUDA generator's state is as short
     write_checkpoint(tmp_path, tensors, {**state, "device": "cuda"})
 
     other = draws()
