@@ -94,13 +94,24 @@ def _slot_class(search: Search) -> Any:
         checkpoints=str(search.experiment.checkpoints.resolve()),
         metric=search.options.metric,
         mode=search.options.mode,
+        workers=search.resources.workers,
         threads=search.resources.cpus_per_worker,
-        gpu=search.resources.gpus_per_worker > 0,
+        gpus=search.resources.gpus_per_worker,
+        log=str((search.experiment.log / "workers").resolve()),
         working_folder=str(Path.cwd()),
     )
-    bundle = {"CPU": search.resources.cpus_per_worker, "GPU": search.resources.gpus_per_worker}
-    request = tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}])
-    return tune.with_resources(tune.with_parameters(TrialSlot, options=asdict(options)), request)
+    slot = tune.with_parameters(TrialSlot, options=asdict(options))
+    return tune.with_resources(slot, slot_request(search.resources))
+
+
+def slot_request(resources: TrialResources) -> tune.PlacementGroupFactory:
+    """What a slot asks of Tune: its worker's resources. A group of workers is placed by Ray Train, not by Tune.
+
+    Tune allows no request for nothing, so such a slot asks for one byte of memory.
+    """
+    bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    own = {name: amount for name, amount in bundle.items() if amount}
+    return tune.PlacementGroupFactory([own if resources.workers == 1 else {"memory": 1}])
 
 
 def _trial_source(search: Search, recorder: Recorder) -> TrialSource:

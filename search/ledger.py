@@ -1,7 +1,7 @@
 """The ledger: every event of an experiment, one JSON object a line, only ever appended.
 
     search_started | search_ended     the experiment: trial_id is null
-    created -> started -> report* -> ended     a trial; started comes again when a trial is started again
+    created -> started -> report* -> ended     a trial; (retried -> started) comes again where its processes died
 
 Every line has `event`, `trial_id` and `time` (Unix seconds). A number that is not finite is written as null. This
 module loads neither torch nor ray: it is all that the analysis reads of a search.
@@ -109,6 +109,10 @@ class LedgerWriter:
     def started(self, trial_id: str, *, attempt: int, node: str, pid: int) -> None:
         """The trial got a slot; `attempt` counts from 1."""
         self._append("started", trial_id, attempt=attempt, node=node, pid=pid)
+
+    def retried(self, trial_id: str, *, attempt: int, failure: Mapping[str, Any]) -> None:
+        """The processes of an attempt died; the trial will be started again."""
+        self._append("retried", trial_id, attempt=attempt, failure=dict(failure))
 
     def report(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """An epoch is over; `metrics` holds `epoch` and numbers."""

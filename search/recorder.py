@@ -143,6 +143,11 @@ class Recorder:
         for listener in self._listeners:
             listener.started(self.trials[trial_id])
 
+    def retried(self, trial_id: str, failure: Mapping[str, Any]) -> None:
+        """The trial's processes died, and it waits for others; `failure` says how."""
+        described = record_failure(self._ledger.path.parent, failure)
+        self._ledger.retried(trial_id, attempt=self.trials[trial_id].attempts, failure=described)
+
     def reported(self, trial_id: str, report: Mapping[str, Any]) -> None:
         """An epoch is over; one that is known already, from before a restart, is passed over."""
         trial = self.trials[trial_id]

@@ -16,7 +16,9 @@ from search.ledger import is_finite
 from search.recorder import Recorder
 from search.searchers import Searcher
 from trainable.config import TrialConfig
-from trainable.slot.failure import Failure
+from trainable.slot.failure import OUT_OF_MEMORY, Failure
+from trainable.slot.runner import WorkersLostError
+from trainable.slot.trial_slot import RETIRED
 
 LOCATION_TIMEOUT_SECONDS = 60.0
 
@@ -112,6 +114,12 @@ class RecordingCallback(_Unpickled, tune.Callback):
         else:
             self._recorder.failed(trial.config["trial_id"], failure)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record that a trial's processes died, unless its slot merely retired before the trial began."""
+        failure = slot_death(trial)
+        if RETIRED not in failure["message"]:
+            self._recorder.retried(trial.config["trial_id"], failure)
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose slot's process died more often than `--max-failures` allows."""
         self._recorder.failed(trial.config["trial_id"], slot_death(trial))
@@ -142,9 +150,12 @@ def locate_slot(trial: Any) -> dict[str, Any] | None:
 
 
 def slot_death(trial: Any) -> Failure:
-    """The failure of a trial whose slot's process died, from the error file that Tune keeps of it."""
+    """The failure of a trial whose slot's or workers' processes died, from the error file that Tune keeps of it."""
     text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
     last = text[text.rfind("Failure # ") :].partition("\n")[2].strip()
+    _, workers_lost, how = last.rpartition(f"{WorkersLostError.__name__}: ")
+    if workers_lost:
+        return Failure(kind=WorkersLostError.__name__, message=how, where="the workers' processes", traceback=text)
     message = last or "the slot's process died, and Ray does not say why"
-    kind = "OutOfMemoryError" if message.startswith("OutOfMemoryError") else "SlotDied"
+    kind = OUT_OF_MEMORY if message.startswith(OUT_OF_MEMORY) else "SlotDied"
     return Failure(kind=kind, message=message, where="the slot's process", traceback=text or message)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from search.dimensions import LogUniform
-from search.ledger import LedgerWriter
+from search.ledger import LedgerWriter, read_ledger
 from search.recorder import Recorder
 from search.searchers import RandomSearcher
 from search.spaces import Space
@@ -157,6 +157,32 @@ def test_a_slot_that_was_killed_for_memory_ran_out_of_memory(tmp_path: Path) -> 
     failure = slot_death(tune_trial({}, error_file=str(error_file)))
 
     assert (failure["kind"], failure["message"]) == ("OutOfMemoryError", "OutOfMemoryError: Task was killed.")
+
+
+def test_lost_workers_are_named_by_their_own_sentence(tmp_path: Path) -> None:
+    error_file = tmp_path / "error.txt"
+    error_file.write_text(
+        "Failure # 1 (occurred at noon)\nray::TrialSlot.train()\n  File ...\n"
+        "trainable.slot.runner.WorkersLostError: workers died (worker 1: killed)\n"
+    )
+    failure = slot_death(tune_trial({}, error_file=str(error_file)))
+
+    assert (failure["kind"], failure["message"]) == ("WorkersLostError", "workers died (worker 1: killed)")
+
+
+@pytest.mark.parametrize(("reason", "recorded"), [("The actor died", True), ("the slot retired: a leak", False)])
+def test_an_attempt_whose_processes_died_is_recorded_and_a_retirement_is_not(
+    recorder: Recorder, tmp_path: Path, reason: str, recorded: bool
+) -> None:
+    error_file = tmp_path / "error.txt"
+    error_file.write_text(f"Failure # 1 (occurred at noon)\n{reason}\n")
+    recorder.created("a", 0, {})
+    recorder.started("a", node="here", pid=7)
+    callback = RecordingCallback(recorder, lambda: None)
+    callback.on_trial_recover(0, [], tune_trial({"trial_id": "a"}, error_file=str(error_file)))
+
+    retries = [event for event in read_ledger(tmp_path / "ledger.jsonl") if event["event"] == "retried"]
+    assert [(event["attempt"], event["failure"]["message"]) for event in retries] == [(1, reason)] * recorded
 
 
 def test_the_stopper_ends_the_search_and_never_a_single_trial(recorder: Recorder) -> None:

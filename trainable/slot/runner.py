@@ -1,20 +1,27 @@
 """The verbs by which a slot drives one trial: start, run an epoch, save, stop.
 
-`InProcessRunner` trains in the slot's own process. A worker group, or a fake that replays recorded learning curves,
-stands behind the same verbs.
+`InProcessRunner` trains in the process that calls it: a slot's own, or one worker of a group. A group of workers
+(`trainable.slot.worker_group`), or a fake that replays recorded learning curves, stands behind the same verbs.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from trainable.slot.memory import MemoryGuard
 
 if TYPE_CHECKING:
     from trainable.training.device_data import DeviceData
     from trainable.training.trainer import Trainer
 
 
+class WorkersLostError(Exception):
+    """Processes that trained a trial died, to no known fault of the trial's: it may go on from its checkpoint."""
+
+
 class Runner(Protocol):
-    """One trial at a time, start to stop, in a process that outlives it."""
+    """One trial at a time, start to stop, in processes that outlive it. Each verb may raise `WorkersLostError`."""
 
     def start(self, config: Mapping[str, Any], folder: Path) -> int:
         """Begin a trial, from the checkpoint in `folder` where there is one; returns the epochs that it has done."""
@@ -32,8 +39,11 @@ class Runner(Protocol):
         """Write weights and config alone."""
         ...
 
-    def stop(self) -> None:
-        """Forget the trial and give its memory back; harmless where none was started."""
+    def stop(self) -> str | None:
+        """Forget the trial and give its memory back; harmless where none was started.
+
+        Returns why no further trial should run here, such as memory that did not come back; None where one may.
+        """
         ...
 
     def close(self) -> None:
@@ -44,15 +54,20 @@ class Runner(Protocol):
 class InProcessRunner:
     """Trains in this process; the data stay open and the imports warm from trial to trial.
 
-    `threads` is the number of CPU threads that torch may use, `gpu` whether the slot was given (a share of) one.
+    `threads` is the number of CPU threads that torch may use, `device` torch's name of where to train. Where this
+    process is connected with others (`torch.distributed`), it is one of them, and each must call the same verbs.
     """
 
-    def __init__(self, store_path: Path, *, threads: int, gpu: bool) -> None:
+    def __init__(
+        self, store_path: Path, *, threads: int, device: str = "cpu", guard: MemoryGuard | None = None
+    ) -> None:
         self._store_path = store_path
         self._threads = threads
-        self._gpu = gpu
+        self._device = device
+        self._guard = guard or MemoryGuard()
         self._data: DeviceData | None = None
         self._trainer: Trainer | None = None
+        self._reported = False
 
     def start(self, config: Mapping[str, Any], folder: Path) -> int:
         """Build the trial's model; raises `ConfigError`, `DataError` or `CheckpointError`."""
@@ -60,10 +75,12 @@ class InProcessRunner:
 
         from trainable.config import TrialConfig
         from trainable.training.checkpoint import FILE_NAME
+        from trainable.training.ranks import Ranks
         from trainable.training.trainer import Trainer
 
         torch.set_num_threads(self._threads)
-        trainer = Trainer(TrialConfig.from_dict(config), self._open_data())
+        self._reported = False
+        trainer = Trainer(TrialConfig.from_dict(config), self._open_data(), Ranks.current())
         if (folder / FILE_NAME).exists():
             trainer.load(folder)
         self._trainer = trainer
@@ -71,7 +88,9 @@ class InProcessRunner:
 
     def run_epoch(self) -> dict[str, Any]:
         """Train one epoch and evaluate on the validation split; raises `DivergedError`."""
-        return dict(self._started().run_epoch())
+        report = dict(self._started().run_epoch())
+        self._reported = True
+        return report
 
     def save(self, folder: Path) -> None:
         """Write the full training state."""
@@ -79,14 +98,12 @@ class InProcessRunner:
 
     def save_model(self, folder: Path) -> None:
         """Write weights and config, as `best/` holds them."""
-        from trainable.training.predictor import save_model
+        self._started().save_model(folder)
 
-        trainer = self._started()
-        save_model(folder, trainer.model, trainer.config, trainer.data, epoch=trainer.state.epoch)
-
-    def stop(self) -> None:
-        """Drop the trainer; the data stay open."""
+    def stop(self) -> str | None:
+        """Drop the trainer; the data stay open. Returns what leaked, if anything did."""
         self._trainer = None
+        return self._guard.leak(reported=self._reported)
 
     def close(self) -> None:
         """Drop the trainer and the data."""
@@ -100,10 +117,16 @@ class InProcessRunner:
         from trainable.training.device_data import DeviceData
 
         if self._data is None:
-            self._data = DeviceData(Store.open(self._store_path), torch.device("cuda" if self._gpu else "cpu"))
+            self._data = DeviceData(Store.open(self._store_path), torch.device(self._device))
         return self._data
 
     def _started(self) -> "Trainer":
         if self._trainer is None:
             raise RuntimeError("a trial must be started before it can run or be saved")
         return self._trainer
+
+
+def enter_working_folder(folder: str | None) -> None:
+    """Let relative paths in a config mean what they mean where the search was started, on a node with that folder."""
+    if folder is not None and Path(folder).is_dir():
+        os.chdir(folder)

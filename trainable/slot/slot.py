@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from trainable.files import write_json
-from trainable.slot.failure import Failure, describe_failure, is_device_broken
-from trainable.slot.memory import MemoryGuard
-from trainable.slot.runner import Runner
+from trainable.slot.failure import Failure, describe_failure, is_device_broken, with_sizes
+from trainable.slot.runner import Runner, WorkersLostError, enter_working_folder
 from trainable.training.report import require_finite
 
 
@@ -39,10 +38,14 @@ class SlotOptions:
     """Name of the report's entry that decides which epoch is best."""
     mode: str
     """`max` or `min`."""
+    workers: int = 1
+    """Processes that train one trial together."""
     threads: int = 1
-    """CPU threads of each worker."""
-    gpu: bool = False
-    """Whether each worker has a GPU or a share of one."""
+    """CPUs of each worker, and its CPU threads."""
+    gpus: float = 0.0
+    """GPUs of each worker; a share of one only where a trial has one worker."""
+    log: str = ""
+    """Folder for what Ray Train keeps of a group of workers."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
 
@@ -54,14 +57,12 @@ class Slot:
     `retire_reason` is set once the slot should run no further trial: after a leak, or a CUDA error.
     """
 
-    def __init__(self, options: SlotOptions, runner: Runner, guard: MemoryGuard | None = None) -> None:
+    def __init__(self, options: SlotOptions, runner: Runner) -> None:
         self._options = options
         self._runner = runner
-        self._guard = guard or MemoryGuard()
         self._trial_id = ""
         self._config: Mapping[str, Any] = {}
         self._running = False
-        self._reported = False
         self.retire_reason: str | None = None
 
     def begin(self, trial_id: str, config: Mapping[str, Any]) -> None:
@@ -71,10 +72,16 @@ class Slot:
         self._config = config
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch; returns `{"report": {...}, "done": bool}`, or `{"failure": {...}, "done": True}`."""
+        """Run one epoch; returns `{"report": {...}, "done": bool}`, or `{"failure": {...}, "done": True}`.
+
+        Raises `WorkersLostError`, after which the trial may be begun again, here or elsewhere.
+        """
         try:
             report = self._resume_or_run()
             done = report["epoch"] >= self._config["max_epochs"]
+        except WorkersLostError:
+            self._release()
+            raise
         except Exception as error:
             failure = self._describe(error)
         else:
@@ -105,7 +112,6 @@ class Slot:
                 return report
         report = self._runner.run_epoch()
         self._check(report)
-        self._reported = True
         write_json(self._folder / "report.json", report)
         self._runner.save(self._folder / "last")
         self._keep_best(report)
@@ -114,7 +120,6 @@ class Slot:
     def _start(self) -> dict[str, Any] | None:
         """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
         self._running = True
-        self._reported = False
         enter_working_folder(self._options.working_folder)
         epochs_done = self._runner.start(self._config, self._folder / "last")
         report = _read_json(self._folder / "report.json")
@@ -136,7 +141,7 @@ class Slot:
             write_json(self._folder / "best.json", {"epoch": report["epoch"], self._options.metric: value})
 
     def _describe(self, error: Exception) -> Failure:
-        failure = describe_failure(error)
+        failure = with_sizes(describe_failure(error), self._config, self._options.workers)
         if is_device_broken(error):
             self.retire_reason = f"a CUDA error: {failure['message'].splitlines()[0]}"
         return failure
@@ -147,16 +152,10 @@ class Slot:
             return
         self._running = False
         try:
-            self._runner.stop()
-            self.retire_reason = self.retire_reason or self._guard.leak(reported=self._reported)
+            leak = self._runner.stop()
+            self.retire_reason = self.retire_reason or leak
         except Exception as error:
             self.retire_reason = f"its memory could not be released: {error}"
-
-
-def enter_working_folder(folder: str | None) -> None:
-    """Let relative paths in a config mean what they mean where the search was started, on a node with that folder."""
-    if folder is not None and Path(folder).is_dir():
-        os.chdir(folder)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

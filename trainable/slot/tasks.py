@@ -6,7 +6,7 @@ from typing import Any
 
 from trainable.errors import GlanceError, TrialError
 from trainable.slot.failure import Failure, describe_failure
-from trainable.slot.slot import enter_working_folder
+from trainable.slot.runner import enter_working_folder
 
 
 class ProbeFailure(Failure):

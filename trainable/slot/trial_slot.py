@@ -17,15 +17,17 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayActorError
 
-from trainable.slot.runner import InProcessRunner
+from trainable.slot.runner import InProcessRunner, Runner
 from trainable.slot.slot import Slot, SlotOptions
+
+RETIRED = "the slot retired"
 
 
 class SlotRetired(RayActorError):  # noqa: N818
     """The slot takes no further trial; the one it was given goes to a fresh slot."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(error_msg=f"the slot retired: {reason}", preempted=True)
+        super().__init__(error_msg=f"{RETIRED}: {reason}", preempted=True)
 
 
 class TrialSlot(tune.Trainable):
@@ -73,5 +75,23 @@ class TrialSlot(tune.Trainable):
 
 
 def build_slot(options: SlotOptions) -> Slot:
-    """The slot for trials of one worker."""
-    return Slot(options, InProcessRunner(Path(options.store), threads=options.threads, gpu=options.gpu))
+    """The slot for trials of one worker, which this process is, or of a group."""
+    return Slot(options, _build_runner(options))
+
+
+def _build_runner(options: SlotOptions) -> Runner:
+    if options.workers == 1:
+        device = "cuda" if options.gpus else "cpu"
+        return InProcessRunner(Path(options.store), threads=options.threads, device=device)
+    from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
+
+    return WorkerGroup(
+        WorkerGroupOptions(
+            store=options.store,
+            workers=options.workers,
+            threads=options.threads,
+            gpus=options.gpus,
+            log=options.log,
+            working_folder=options.working_folder,
+        )
+    )

@@ -1,6 +1,7 @@
 """A runner that replays learning curves instead of training."""
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 class ReplayRunner:
     """Reports `config["curve"]` value by value; an exception in the curve is raised instead.
 
-    Its checkpoint is a file with the epoch, its model a file with the accuracy.
+    `leaks` is what each `stop` returns. Its checkpoint is a file with the epoch, its model a file with the accuracy.
     """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.leaks: Iterator[str | None] = itertools.repeat(None)
         self._curve: list[Any] = []
         self._epoch = 0
 
@@ -45,8 +47,9 @@ class ReplayRunner:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "value").write_text(str(self._curve[self._epoch - 1]))
 
-    def stop(self) -> None:
+    def stop(self) -> str | None:
         self.calls.append("stop")
+        return next(self.leaks)
 
     def close(self) -> None:
         self.calls.append("close")

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from trainable.errors import DivergedError
-from trainable.slot.memory import Footprint, MemoryGuard
+from trainable.slot.failure import Failure, WorkerError
+from trainable.slot.runner import WorkersLostError
 from trainable.slot.slot import Slot, SlotOptions
-
-STEADY = MemoryGuard(lambda: Footprint(0, 0))
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def runner(make_runner: Callable[[], Any]) -> Any:
 
 @pytest.fixture
 def slot(options: SlotOptions, runner: Any) -> Slot:
-    return Slot(options, runner, STEADY)
+    return Slot(options, runner)
 
 
 def config(*curve: Any) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def test_a_metric_that_is_not_finite_is_a_failure(slot: Slot, value: float) -> N
 
 
 def test_a_missing_metric_is_a_failure_that_names_what_there_is(tmp_path: Path, runner: Any) -> None:
-    slot = Slot(SlotOptions(store="", checkpoints=str(tmp_path), metric="val_loss", mode="min"), runner, STEADY)
+    slot = Slot(SlotOptions(store="", checkpoints=str(tmp_path), metric="val_loss", mode="min"), runner)
     (outcome,) = run(slot, "a", config(0.1))
 
     assert "'val_loss'" in outcome["failure"]["message"]
@@ -117,12 +116,12 @@ def test_nothing_of_a_failed_trial_is_held_when_its_memory_is_measured(options: 
     runner.run_epoch = run_epoch
     held: list[bool] = []
 
-    def measure() -> Footprint:
+    def stop() -> None:
         gc.collect()
         held.append(alive[0]() is not None)
-        return Footprint(0, 0)
 
-    run(Slot(options, runner, MemoryGuard(measure)), "a", config(0.1))
+    runner.stop = stop
+    run(Slot(options, runner), "a", config(0.1))
 
     assert held == [False]
 
@@ -139,12 +138,12 @@ def test_a_trial_that_the_scheduler_stopped_is_released_when_the_next_begins(slo
 def test_goes_on_from_the_last_checkpoint_and_sends_its_report_again(
     options: SlotOptions, make_runner: Callable[[], Any]
 ) -> None:
-    dying = Slot(options, make_runner(), STEADY)
+    dying = Slot(options, make_runner())
     dying.begin("a", config(0.1, 0.2, 0.3))
     dying.step()
     dying.step()
 
-    outcomes = run(Slot(options, make_runner(), STEADY), "a", config(0.1, 0.2, 0.3))
+    outcomes = run(Slot(options, make_runner()), "a", config(0.1, 0.2, 0.3))
 
     assert [outcome["report"]["epoch"] for outcome in outcomes] == [2, 3]
     assert accuracies(outcomes) == [0.2, 0.3]
@@ -153,12 +152,12 @@ def test_goes_on_from_the_last_checkpoint_and_sends_its_report_again(
 def test_runs_the_epoch_again_when_its_report_was_written_but_not_its_checkpoint(
     options: SlotOptions, make_runner: Callable[[], Any], tmp_path: Path
 ) -> None:
-    dying = Slot(options, make_runner(), STEADY)
+    dying = Slot(options, make_runner())
     dying.begin("a", config(0.1, 0.2, 0.3))
     dying.step()
     (tmp_path / "a" / "report.json").write_text(json.dumps({"epoch": 2, "val_accuracy": 0.2}))
 
-    outcomes = run(Slot(options, make_runner(), STEADY), "a", config(0.1, 0.2, 0.3))
+    outcomes = run(Slot(options, make_runner()), "a", config(0.1, 0.2, 0.3))
 
     assert [outcome["report"]["epoch"] for outcome in outcomes] == [2, 3]
 
@@ -166,9 +165,9 @@ def test_runs_the_epoch_again_when_its_report_was_written_but_not_its_checkpoint
 def test_a_trial_that_died_at_its_last_epoch_only_reports_it(
     options: SlotOptions, make_runner: Callable[[], Any]
 ) -> None:
-    run(Slot(options, make_runner(), STEADY), "a", config(0.1, 0.2))
+    run(Slot(options, make_runner()), "a", config(0.1, 0.2))
     again = make_runner()
-    outcomes = run(Slot(options, again, STEADY), "a", config(0.1, 0.2))
+    outcomes = run(Slot(options, again), "a", config(0.1, 0.2))
 
     assert [(outcome["report"]["epoch"], outcome["done"]) for outcome in outcomes] == [(2, True)]
     assert "run_epoch" not in again.calls
@@ -179,7 +178,7 @@ def test_best_holds_the_first_epoch_with_the_best_metric(
     tmp_path: Path, make_runner: Callable[[], Any], mode: str, best: str
 ) -> None:
     options = SlotOptions(store="", checkpoints=str(tmp_path), metric="val_accuracy", mode=mode)
-    run(Slot(options, make_runner(), STEADY), "a", config(0.2, 0.4, 0.1, 0.4, 0.1))
+    run(Slot(options, make_runner()), "a", config(0.2, 0.4, 0.1, 0.4, 0.1))
 
     assert (tmp_path / "a" / "best" / "value").read_text() == best
     epoch = {"max": 2, "min": 3}[mode]
@@ -189,14 +188,14 @@ def test_best_holds_the_first_epoch_with_the_best_metric(
 def test_best_is_made_up_for_where_the_process_died_before_writing_it(
     options: SlotOptions, make_runner: Callable[[], Any], tmp_path: Path
 ) -> None:
-    dying = Slot(options, make_runner(), STEADY)
+    dying = Slot(options, make_runner())
     dying.begin("a", config(0.1, 0.9, 0.3))
     dying.step()
     first = (tmp_path / "a" / "best.json").read_text()
     dying.step()
     (tmp_path / "a" / "best.json").write_text(first)
 
-    run(Slot(options, make_runner(), STEADY), "a", config(0.1, 0.9, 0.3))
+    run(Slot(options, make_runner()), "a", config(0.1, 0.9, 0.3))
 
     assert (tmp_path / "a" / "best" / "value").read_text() == "0.9"
     assert json.loads((tmp_path / "a" / "best.json").read_text())["epoch"] == 2
@@ -209,44 +208,53 @@ def test_a_cuda_error_retires_the_slot(slot: Slot) -> None:
 
 
 def test_running_out_of_memory_does_not_retire_the_slot(slot: Slot) -> None:
-    (outcome,) = run(slot, "a", config(MemoryError("tried to allocate 9 GiB")))
+    (outcome,) = run(slot, "a", config(MemoryError("tried to allocate 9 GiB")) | {"batch_size": 64})
 
     assert outcome["failure"]["kind"] == "OutOfMemoryError"
+    assert "tried to allocate 9 GiB [batch_size=64, workers=1: lower batch_size" in outcome["failure"]["message"]
     assert slot.retire_reason is None
 
 
-def test_a_leak_retires_the_slot_after_the_trial_that_leaked(options: SlotOptions, runner: Any) -> None:
-    held = iter([100, 120, 2000])
-    slot = Slot(options, runner, MemoryGuard(lambda: Footprint(next(held) * 2**20, 0)))
+def test_a_leak_retires_the_slot_after_the_trial_that_leaked(slot: Slot, runner: Any) -> None:
+    runner.leaks = iter([None, None, "the process holds 1900 MiB more"])
     reasons = []
     for trial_id in ("a", "b", "c"):
         run(slot, trial_id, config(0.1))
         reasons.append(slot.retire_reason)
 
-    assert reasons == [None, None, "the process holds 1900 MiB more than after its first trial"]
-
-
-def test_a_trial_that_failed_at_its_start_is_no_baseline_for_leaks(options: SlotOptions, runner: Any) -> None:
-    held = iter([100, 2000, 2000])
-    slot = Slot(options, runner, MemoryGuard(lambda: Footprint(next(held) * 2**20, 0)))
-    run(slot, "a", {"max_epochs": 1, "curve": [], "start_error": ValueError("no such tower")})
-    run(slot, "b", config(0.1))
-    run(slot, "c", config(0.1))
-
-    assert slot.retire_reason is None
+    assert reasons == [None, None, "the process holds 1900 MiB more"]
 
 
 def test_a_slot_that_cannot_release_its_memory_retires_and_takes_the_next_trial_from_tune(
-    options: SlotOptions, runner: Any
+    slot: Slot, runner: Any
 ) -> None:
-    def measure() -> Footprint:
+    def stop() -> None:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    slot = Slot(options, runner, MemoryGuard(measure))
+    runner.stop = stop
     run(slot, "a", config(0.1))
     slot.begin("b", config(0.1))
 
     assert slot.retire_reason == "its memory could not be released: CUDA error: unspecified launch failure"
+
+
+def test_lost_workers_are_raised_after_the_trial_was_released(slot: Slot, runner: Any) -> None:
+    slot.begin("a", config(0.1, WorkersLostError("worker 1 died")))
+    slot.step()
+
+    with pytest.raises(WorkersLostError, match="worker 1 died"):
+        slot.step()
+    assert runner.calls[-1] == "stop"
+    assert accuracies(run(slot, "a", config(0.1, 0.2))) == [0.1, 0.2]
+
+
+def test_a_worker_failure_is_told_as_the_worker_told_it(slot: Slot) -> None:
+    failure = Failure(kind="RuntimeError", message="no", where="trainable/a.py:1", traceback="over there")
+    error = WorkerError(failure, user_error=False, device_broken=True)
+    (outcome,) = run(slot, "a", config(error))
+
+    assert outcome["failure"] == failure
+    assert slot.retire_reason == "a CUDA error: no"
 
 
 def test_relative_paths_of_a_config_are_relative_to_the_working_folder(
@@ -256,7 +264,7 @@ def test_relative_paths_of_a_config_are_relative_to_the_working_folder(
     options = SlotOptions(
         store="", checkpoints=str(tmp_path), metric="val_accuracy", mode="max", working_folder=str(tmp_path)
     )
-    run(Slot(options, runner, STEADY), "a", config(0.1))
+    run(Slot(options, runner), "a", config(0.1))
 
     assert Path.cwd() == tmp_path
 
@@ -266,7 +274,7 @@ def test_a_node_without_the_working_folder_runs_trials_all_the_same(tmp_path: Pa
         store="", checkpoints=str(tmp_path), metric="val_accuracy", mode="max", working_folder=str(tmp_path / "none")
     )
 
-    assert accuracies(run(Slot(options, runner, STEADY), "a", config(0.1))) == [0.1]
+    assert accuracies(run(Slot(options, runner), "a", config(0.1))) == [0.1]
 
 
 def test_describes_its_process(slot: Slot) -> None:

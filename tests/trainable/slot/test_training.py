@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from trainable.config import TrialConfig
-from trainable.errors import DataError
+from trainable.errors import ConfigError, DataError
+from trainable.slot.memory import Footprint, MemoryGuard
 from trainable.slot.runner import InProcessRunner
 from trainable.slot.tasks import evaluate_model, probe_configs
 from trainable.training.predictor import saved_epoch
@@ -23,7 +24,7 @@ def timeless(report: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def runner(faces: Path) -> InProcessRunner:
-    return InProcessRunner(faces, threads=1, gpu=False)
+    return InProcessRunner(faces, threads=1)
 
 
 def test_goes_on_from_a_checkpoint_as_if_never_stopped(runner: InProcessRunner, tmp_path: Path) -> None:
@@ -48,10 +49,24 @@ def test_a_trial_leaves_nothing_behind_for_the_next(runner: InProcessRunner, tmp
     assert reports[0] == reports[2] != reports[1]
 
 
+def test_a_trial_that_failed_at_its_start_is_no_baseline_for_leaks(faces: Path, tmp_path: Path) -> None:
+    held = iter([100, 2000, 2000, 4000])
+    runner = InProcessRunner(faces, threads=1, guard=MemoryGuard(lambda: Footprint(next(held) * 2**20, 0)))
+    with pytest.raises(ConfigError):
+        runner.start({**CONFIG, "image_tower": "none"}, tmp_path / "none")
+    leaks = [runner.stop()]
+    for _ in range(3):
+        runner.start(CONFIG, tmp_path / "none")
+        runner.run_epoch()
+        leaks.append(runner.stop())
+
+    assert leaks == [None, None, None, "the process holds 2000 MiB more than after its first trial"]
+
+
 def test_nothing_runs_before_a_start_or_after_a_stop(runner: InProcessRunner) -> None:
     with pytest.raises(RuntimeError, match="must be started"):
         runner.run_epoch()
-    runner.stop()
+    assert runner.stop() is None
     runner.close()
 
 

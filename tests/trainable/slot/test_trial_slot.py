@@ -13,7 +13,6 @@ from ray import cloudpickle, tune
 from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from trainable.slot.memory import Footprint, MemoryGuard
 from trainable.slot.slot import Slot, SlotOptions
 from trainable.slot.trial_slot import SlotRetired, TrialSlot
 
@@ -24,7 +23,10 @@ EPOCHS = 2
 
 
 class Replay:
-    """A runner whose trials report 0.5 epoch after epoch."""
+    """A runner whose trials report 0.5 epoch after epoch; `leaks` is what each `stop` returns."""
+
+    def __init__(self, *leaks: str | None) -> None:
+        self.leaks = iter(leaks)
 
     def start(self, config: dict[str, Any], folder: Path) -> int:
         self.epoch = 0
@@ -36,7 +38,9 @@ class Replay:
 
     def save(self, folder: Path) -> None: ...
     def save_model(self, folder: Path) -> None: ...
-    def stop(self) -> None: ...
+    def stop(self) -> str | None:
+        return next(self.leaks, None)
+
     def close(self) -> None: ...
 
 
@@ -46,18 +50,18 @@ class ReplaySlot(TrialSlot):
     def setup(self, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
         assert options is not None
         self._options = SlotOptions(**options)
-        self._slot = Slot(self._options, Replay(), self.guard())
+        self._slot = Slot(self._options, self.runner())
         self.reset_config(config)
 
-    def guard(self) -> MemoryGuard:
-        return MemoryGuard(lambda: Footprint(0, 0))
+    def runner(self) -> Replay:
+        return Replay()
 
 
 class LeakingSlot(ReplaySlot):
     """Leaks in the second trial of each process."""
 
-    def guard(self) -> MemoryGuard:
-        return MemoryGuard(iter([Footprint(0, 0), Footprint(2**40, 0)]).__next__)
+    def runner(self) -> Replay:
+        return Replay(None, "1 TiB")
 
 
 class DyingSlot(ReplaySlot):

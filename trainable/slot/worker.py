@@ -1,0 +1,55 @@
+"""What each worker of a group does: carry out orders, for as long as the group lives."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train.torch
+import torch.distributed as dist
+
+from trainable.errors import GlanceError
+from trainable.slot.failure import describe_failure, is_device_broken
+from trainable.slot.mailbox import Answer, Order
+from trainable.slot.runner import InProcessRunner, Runner, enter_working_folder
+
+CLOSE = "close"
+
+
+def work(settings: Mapping[str, Any]) -> None:
+    """The training function that Ray Train runs on each worker: take orders from the mailbox until told to close.
+
+    `settings` holds `mailbox`, `store`, `threads` and `working_folder`. Ray Train has placed this process, given it
+    its rank and device, and connected it with the other ranks.
+    """
+    enter_working_folder(settings["working_folder"])
+    device = ray.train.torch.get_device()
+    runner = InProcessRunner(Path(settings["store"]), threads=settings["threads"], device=str(device))
+    mailbox, rank = settings["mailbox"], ray.train.get_context().get_world_rank()
+    ray.get(mailbox.join.remote(rank, ray.get_runtime_context().current_actor))
+    verb = None
+    while verb != CLOSE:
+        order: Order = ray.get(mailbox.next_order.remote(rank))
+        ray.get(mailbox.answer.remote(rank, carry_out(runner, order)))
+        verb = order.verb
+
+
+def carry_out(runner: Runner, order: Order) -> Answer:
+    """Do what an order says; an exception becomes a failure in the answer."""
+    try:
+        value = getattr(runner, order.verb)(*order.arguments)
+    except Exception as error:
+        return Answer(
+            value=None,
+            failure=describe_failure(error),
+            user_error=isinstance(error, GlanceError),
+            device_broken=is_device_broken(error),
+            exchanges=_exchanges(),
+        )
+    return Answer(value=value, failure=None, user_error=False, device_broken=False, exchanges=_exchanges())
+
+
+def _exchanges() -> int:
+    """How many collectives this rank has begun on the default process group; torch counts them itself."""
+    group: Any = dist.distributed_c10d._get_default_group()
+    return int(group._get_sequence_number_for_group())
