@@ -85,11 +85,12 @@ def _checkpointed(block: nn.Module, states: Tensor) -> Tensor:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _buffers_kept(block)
+    return nullcontext(), buffers_kept(block)
 
 
 @contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Give the buffers of `module` back the values that they had, running statistics above all."""
     before = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         yield

@@ -1,6 +1,7 @@
 """One model on several ranks."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -38,3 +39,8 @@ def replicate(model: DualEncoder, config: TrialConfig, ranks: Ranks) -> nn.Modul
         return DistributedDataParallel(
             model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=not from_scratch
         )
+
+
+def exchanging_gradients(model: nn.Module, *, now: bool) -> AbstractContextManager[None]:
+    """Around a forward and backward pass: whether the ranks' gradients are averaged at its end, or left to add up."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not now else nullcontext()

@@ -76,7 +76,8 @@ class Trainer:
         )
         self.total_steps = self.sampler.steps * config.max_epochs
         self.warmup_steps = round(config.warmup_fraction * self.total_steps)
-        self._objective = Objective(replicate(self.model, config, ranks), config.loss, ranks, self._autocast)
+        replica = replicate(self.model, config, ranks)
+        self._objective = Objective(replica, config.loss, ranks, self._autocast, config.accumulation)
         self.random = RandomStates(config.seed, self.device, ranks)
 
     def run_epoch(self) -> dict[str, float]:
