@@ -4,8 +4,9 @@ Neither changes what a tower computes, nor the names of its weights; compiled dr
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,17 +76,19 @@ class CheckpointedStage(nn.Module):
 
 
 def _checkpointed(block: nn.Module, states: Tensor) -> Tensor:
-    """The block's output; the second pass through it counts nothing into the statistics of batch norms.
+    """The block's output; a second pass through it counts nothing into the running statistics of batch norms.
 
-    Compiled code computes nothing again that changes a buffer, and takes no context.
+    Compiled code needs no such care: of a second pass it holds what the gradient needs alone.
     """
-    if torch.compiler.is_compiling():
-        return checkpoint(block, states, use_reentrant=False)
-    return checkpoint(block, states, use_reentrant=False, context_fn=functools.partial(_contexts, block))
+    passes = itertools.count()
 
+    def run(states: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or next(passes) == 0:
+            return block(states)
+        with buffers_kept(block):
+            return block(states)
 
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), buffers_kept(block)
+    return checkpoint(run, states, use_reentrant=False)
 
 
 @contextmanager

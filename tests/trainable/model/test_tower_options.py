@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._inductor.utils import fresh_cache
 from transformers import (
@@ -211,6 +211,21 @@ def test_the_next_model_of_a_shape_takes_over_the_compiled_code(
     assert compiled == 4  # both towers, in training and in evaluation
     assert compiled_graphs() == compiled
     assert not counters["graph_break"]
+
+
+class UntraceableNorm(nn.BatchNorm2d):
+    def forward(self, inputs: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return super().forward(inputs)
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("graphs_only")
+def test_statistics_count_once_where_the_compiler_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn, "BatchNorm2d", UntraceableNorm)
+    expected = results(TrialConfig())
+    require_same(results(TrialConfig(compile=True, activation_checkpointing=True)), expected)
+    assert counters["graph_break"]
 
 
 @pytest.mark.e2e
