@@ -12,7 +12,6 @@ from typing import Any
 
 from ray import tune
 
-from search.cluster import Node, TrialResources
 from search.experiment import Experiment
 from search.options import SearchOptions
 from search.ray_patches import lost_slots_are_deaths
@@ -23,6 +22,7 @@ from search.spaces import Space
 from search.tune_adapters import RecordingCallback, SearchStopper, TrialSource
 from trainable.config import TrialConfig
 from trainable.data.store import Store
+from trainable.slot.cluster import Node, TrialResources
 from trainable.slot.slot import SlotOptions
 from trainable.slot.trial_slot import TrialSlot
 

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from search.cluster import Node, TrialResources
 from search.experiment import hardware
 from search.options import SearchOptions
 from search.spaces import Space
 from trainable.data.store import Store
 from trainable.provenance import describe_data
+from trainable.slot.cluster import Node, TrialResources
 
 
 def build_manifest(

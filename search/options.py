@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from search.spaces import SPACES, Space, build_space
+from search.spaces import SPACES, Space, build_space, require_whole_shares
 from trainable.errors import ConfigError, nearest
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
@@ -78,16 +77,16 @@ class SearchOptions:
     )
 
     workers_per_trial: int = _option(
-        1, "Resources", "workers that train one trial together; 1 is all that this version trains with", metavar="N"
+        1, "Resources", "workers that train one trial together, each an equal share of every batch", metavar="N"
     )
     max_concurrent: int | None = _option(
         None, "Resources", "most trials at one time (default: as many as the cluster holds)", metavar="N"
     )
-    cpus_per_worker: int | None = _option(None, "Resources", "CPUs of each trial's worker (default: 1)", metavar="N")
+    cpus_per_worker: int | None = _option(None, "Resources", "CPUs of each worker (default: 1)", metavar="N")
     gpus_per_worker: float | None = _option(
         None,
         "Resources",
-        "GPUs of each trial's worker, may be a fraction (default: 1 where there are any)",
+        "GPUs of each worker: 1, 0, or with one worker per trial a fraction (default: 1 where there are any)",
         metavar="X",
     )
     max_failures: int = _option(
@@ -125,7 +124,7 @@ class SearchOptions:
         self._require_at_least("reduction_factor", 2)
         _require(self.grace_epochs <= self.max_epochs, "--grace-epochs <= --max-epochs must hold", self.grace_epochs)
         if self.gpus_per_worker is not None:
-            _check_gpus(self.gpus_per_worker)
+            _check_gpus(self.gpus_per_worker, self.workers_per_trial)
         _ = self.time_budget_seconds
 
     @property
@@ -141,6 +140,7 @@ class SearchOptions:
     def build_space(self) -> Space:
         """The search space with all overrides and `max_epochs`; raises `ConfigError`."""
         space = build_space(self.space, self.overrides, max_epochs=self.max_epochs)
+        require_whole_shares(space, self.workers_per_trial)
         varying = [name for name in ("batch_size", "loss") if name in space.draws()]
         if self.metric == "train_loss" and varying:
             raise ConfigError(
@@ -304,12 +304,11 @@ def _check_type(name: str, type_name: str, value: Any) -> None:
         raise ConfigError(f"{_flag(name)} must be of type {kind}, but got {value!r}.")
 
 
-def _check_gpus(gpus: float) -> None:
-    _require(
-        0 <= gpus <= 1 or (math.isfinite(gpus) and gpus > 1 and gpus == int(gpus)),
-        "--gpus-per-worker must be 0 to 1 or whole",
-        gpus,
-    )
+def _check_gpus(gpus: float, workers: int) -> None:
+    rule = "--gpus-per-worker 0 to 1 must hold (a worker trains on one GPU; --workers-per-trial takes several)"
+    _require(0 <= gpus <= 1, rule, gpus)
+    rule = f"--gpus-per-worker 0 or 1 must hold with --workers-per-trial {workers} (a trial's workers share no GPU)"
+    _require(workers == 1 or gpus in (0, 1), rule, gpus)
 
 
 def _require(holds: bool, rule: str, value: object) -> None:

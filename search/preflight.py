@@ -2,21 +2,22 @@
 
 from pathlib import Path
 
-from search.cluster import Node, TrialResources, run_like_a_trial
+from search.cluster import run_like_a_trial
 from search.spaces import Space, structural_choices
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
+from trainable.slot.cluster import Node, TrialResources
 from trainable.slot.tasks import ProbeFailure, probe_configs
 
 
 def preflight(space: Space, store: Path, nodes: list[Node], resources: TrialResources, *, seed: int) -> None:
-    """Train one batch of each structural choice of the space, where a trial would run.
+    """Train one worker's share of a batch for each structural choice of the space, where a trial would run.
 
     Raises `DataError` where the store does not open there, `ConfigError` for a choice that cannot be trained.
     """
     defaults = TrialConfig(seed=seed).to_dict()
     configs = [{**defaults, **choice} for choice in structural_choices(space)]
-    failures = run_like_a_trial(probe_configs, str(store), configs, nodes=nodes, resources=resources)
+    failures = run_like_a_trial(probe_configs, str(store), configs, resources.workers, nodes=nodes, resources=resources)
     if failures:
         raise ConfigError(_explain(failures[0], space, len(failures), len(configs)))
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.errors import ConfigError, run_command
+from trainable.errors import run_command
 
 if TYPE_CHECKING:
-    from search.cluster import Node
     from search.driver import Search
     from search.ending import Ending
     from search.ledger import LedgerWriter
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from search.recorder import Recorder
     from search.spaces import Space
     from trainable.data.store import Store
+    from trainable.slot.cluster import Node
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,12 +63,12 @@ def _search(
     options: "SearchOptions", space: "Space", store: "Store", quiet: "Quiet", argv: Sequence[str] | None
 ) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
-    from search.cluster import connected
     from search.ending import files_usable, terminable
     from search.finish import measure_on_test
     from search.ledger import LedgerWriter
+    from trainable.slot.cluster import connected
 
-    with files_usable(), connected(quiet.say) as nodes, terminable():
+    with files_usable(), connected(quiet.say, dashboard=options.workers_per_trial > 1) as nodes, terminable():
         search = _prepare(options, space, store, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
         with LedgerWriter(search.experiment.ledger_path) as ledger:
@@ -87,23 +87,27 @@ def _prepare(
     argv: Sequence[str] | None,
 ) -> "Search":
     """Fit the search to the cluster, try it, and make the experiment's folder."""
-    from search.cluster import count_slots, resources_of
+    from search.cluster import count_slots, explain_wait, resources_of, slots_on
     from search.driver import Search
     from search.experiment import Experiment
+    from search.growth import find_growth
     from search.manifest import build_manifest
     from search.preflight import preflight
+    from trainable.slot.cluster import current_nodes
 
+    growth = find_growth(nodes, quiet.say)
     resources = resources_of(
-        nodes,
+        [*nodes, *growth.nodes],
         workers=options.workers_per_trial,
         cpus_per_worker=options.cpus_per_worker,
         gpus_per_worker=options.gpus_per_worker,
     )
-    slots = min(count_slots(nodes, resources), options.max_concurrent or options.trials, options.trials)
-    if resources.workers > 1:
-        raise ConfigError(f"--workers-per-trial 1 must hold in this version, but got {resources.workers}.")
+    slots = min(count_slots(nodes, resources, growth), options.max_concurrent or options.trials, options.trials)
     quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")
+    if slots_on(nodes, resources) == 0:
+        quiet.say(explain_wait(nodes, resources, growth))
     preflight(space, store.path.resolve(), nodes, resources, seed=options.seed)
+    nodes = current_nodes()
     manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
     experiment = Experiment.create(Path(options.storage), options.name, manifest)
     return Search(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -130,6 +130,19 @@ def apply_overrides(space: Space, overrides: Sequence[str]) -> Space:
     return space.replace(changes)
 
 
+def require_whole_shares(space: Space, workers: int) -> None:
+    """Raise `ConfigError` where a batch can be drawn that does not divide among `workers` and their micro-batches."""
+    for accumulation in _values_of(space, "accumulation"):
+        share = workers * accumulation
+        uneven = next((size for size in _values_of(space, "batch_size") if size % share), None) if share > 1 else None
+        if uneven is not None:
+            raise ConfigError(
+                f"batch_size must be a multiple of --workers-per-trial {workers} x accumulation {accumulation}, but the"
+                f" space can draw {uneven}: use --set batch_size={max(1, uneven // share) * share}, or a choice of "
+                "multiples."
+            )
+
+
 def structural_choices(space: Space) -> list[dict[str, Value]]:
     """The fewest configs in which each structural value of the space occurs.
 
@@ -139,6 +152,14 @@ def structural_choices(space: Space) -> list[dict[str, Value]]:
     values = {name: _structural_values(name, dimension) for name, dimension in space.dimensions.items()}
     rows = max((len(column) for column in values.values()), default=1)
     return [{name: column[row % len(column)] for name, column in values.items()} for row in range(rows)]
+
+
+def _values_of(space: Space, name: str) -> Sequence[int]:
+    """Every value that a whole-numbered hyperparameter can take."""
+    dimension = space.dimensions.get(name) or Fixed(getattr(TrialConfig(), name))
+    if isinstance(dimension, RandInt):
+        return range(dimension.low, dimension.high + 1)
+    return cast(Sequence[int], dimension.edges())
 
 
 def _structural_values(name: str, dimension: Dimension) -> list[Value]:

@@ -1,6 +1,6 @@
-"""Trials to fake."""
+"""Trials to fake, and what a search must give back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -39,3 +39,29 @@ def _trial(
 @pytest.fixture
 def make_trial() -> MakeTrial:
     return _trial
+
+
+def _held() -> dict[str, Any]:
+    """What a cluster has free, and the actors and placement groups that it has, pending ones included."""
+    import ray
+    from ray._private.state import actors  # `ray.util.state` needs the dashboard
+    from ray.util import placement_group_table
+
+    free = ray.available_resources()
+    return {
+        "free": {name: free.get(name, 0.0) for name in ("CPU", "GPU", "memory")},
+        "actors": {key: actor["ActorClassName"] for key, actor in actors().items() if actor["State"] != "DEAD"},
+        "placement groups": {
+            key: group["bundles"] for key, group in placement_group_table().items() if group["state"] != "REMOVED"
+        },
+    }
+
+
+@pytest.fixture
+def free_resources(ray_cluster: str, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[None]:
+    """Fails a test after which the cluster has less free than before it, or another actor or placement group."""
+    before = _held()
+    yield
+    assert eventually(lambda: _held() == before), (
+        f"the cluster had {before} before the test, and has {_held()} after it"
+    )

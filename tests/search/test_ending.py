@@ -15,11 +15,12 @@ from ray.tune.error import TuneError
 from safetensors.numpy import save_file
 
 from search import ending
-from search.cluster import Node
+from search.cluster import Growth
 from search.driver import Search
 from search.ledger import read_ledger, read_trials, search_state
 from search.recorder import Recorder
 from search.run import main
+from trainable.slot.cluster import Node
 from trainable.training.predictor import saved_epoch
 
 
@@ -43,7 +44,7 @@ def run(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     """Runs a search whose only trial reports one epoch and saves another; then `end` is called."""
 
     @contextlib.contextmanager
-    def connected(say: object) -> Iterator[list[Node]]:
+    def connected(say: object, **options: object) -> Iterator[list[Node]]:
         yield [Node(cpus=2, gpus=0)]
 
     def search(end: Callable[[], None]) -> int:
@@ -60,7 +61,9 @@ def run(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         monkeypatch.setattr("search.driver.run_trials", run_trials)
         return main(["--data-path", str(faces), "--storage", str(tmp_path), "--name", "x"])
 
-    monkeypatch.setattr("search.cluster.connected", connected)
+    monkeypatch.setattr("trainable.slot.cluster.connected", connected)
+    monkeypatch.setattr("trainable.slot.cluster.current_nodes", lambda: [Node(cpus=2, gpus=0)])
+    monkeypatch.setattr("search.growth.find_growth", lambda nodes, say: Growth())
     monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: None)
     monkeypatch.setattr("search.finish.measure_on_test", lambda search: pytest.fail("tested"))
     return search

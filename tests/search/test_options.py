@@ -101,10 +101,15 @@ def test_more_accuracy_is_better(metric: str) -> None:
         ("--reduction-factor 1", "--reduction-factor >= 2"),
         ("--grace-epochs 0", "--grace-epochs >= 1"),
         ("--grace-epochs 9", "--grace-epochs <= --max-epochs must hold, but got 9"),
-        ("--gpus-per-worker 1.5", "--gpus-per-worker must be 0 to 1 or whole, but got 1.5"),
-        ("--gpus-per-worker -1", "--gpus-per-worker must be 0 to 1 or whole"),
-        ("--gpus-per-worker inf", "--gpus-per-worker must be 0 to 1 or whole"),
-        ("--gpus-per-worker nan", "--gpus-per-worker must be 0 to 1 or whole"),
+        ("--gpus-per-worker 1.5", r"--gpus-per-worker 0 to 1 must hold .* --workers-per-trial .*, but got 1.5"),
+        ("--gpus-per-worker 2", "--gpus-per-worker 0 to 1 must hold .*a worker trains on one GPU.*, but got 2.0"),
+        ("--gpus-per-worker -1", "--gpus-per-worker 0 to 1 must hold"),
+        ("--gpus-per-worker inf", "--gpus-per-worker 0 to 1 must hold"),
+        ("--gpus-per-worker nan", "--gpus-per-worker 0 to 1 must hold"),
+        (
+            "--gpus-per-worker 0.5 --workers-per-trial 2",
+            r"--gpus-per-worker 0 or 1 must hold with --workers-per-trial 2 \(.* share no GPU\), but got 0.5",
+        ),
         ("--algo ahsa", "--algo must be one of .* Did you mean 'asha'"),
         ("--scheduler hyperband", "--scheduler must be one of asha, none"),
         ("--space stud", "Did you mean 'study'"),
@@ -221,6 +226,12 @@ def test_the_training_loss_ranks_only_trials_of_one_loss_and_batch_size() -> Non
         parse_options(["--metric", "train_loss", "--space", "wide", "--set", "batch_size=choice(8,16)"]).build_space()
     parse_options(["--metric", "train_loss", "--space", "wide", "--set", "loss=clip"]).build_space()
     parse_options(["--metric", "val_loss", "--space", "wide"]).build_space()
+
+
+def test_a_space_whose_batches_do_not_divide_among_the_workers_is_refused() -> None:
+    parse_options(["--workers-per-trial", "2"]).build_space()
+    with pytest.raises(ConfigError, match="multiple of --workers-per-trial 3"):
+        parse_options(["--workers-per-trial", "3"]).build_space()
 
 
 def test_options_of_the_wrong_type_are_refused() -> None:

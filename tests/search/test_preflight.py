@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from search.cluster import Node, TrialResources
 from search.dimensions import Choice, LogUniform
 from search.preflight import preflight
 from search.spaces import Space
 from trainable.errors import ConfigError
+from trainable.slot.cluster import Node, TrialResources
 
 NODES = [Node(cpus=2, gpus=0)]
 SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "loss": Choice(("clip", "sigmoid"))})
@@ -17,9 +17,7 @@ SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "loss": Choice(("clip", 
 def probe_that_fails(user_error: bool) -> Any:
     """A probe in which every config with the loss `sigmoid` fails."""
 
-    def probe(
-        store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool, working_folder: str
-    ) -> list[dict[str, Any]]:
+    def probe(store: str, configs: Sequence[dict[str, Any]], workers: int, **options: Any) -> list[dict[str, Any]]:
         text = {"kind": "RuntimeError", "message": "sizes differ.", "where": "loss.py:9", "traceback": "Traceback ..."}
         failing = [config for config in configs if config["loss"] == "sigmoid"]
         return [{**text, "config": config, "user_error": user_error} for config in failing]
@@ -40,13 +38,12 @@ def test_names_the_choice_that_fails_and_why(monkeypatch: pytest.MonkeyPatch, us
 def test_tries_whole_configs_with_the_resources_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def probe(
-        store: str, configs: Sequence[dict[str, Any]], *, threads: int, gpu: bool, working_folder: str
-    ) -> list[Any]:
-        seen.append((store, [(config["loss"], config["seed"]) for config in configs], threads, gpu, working_folder))
+    def probe(store: str, configs: Sequence[dict[str, Any]], workers: int, **options: Any) -> list[Any]:
+        seen.append((store, [(config["loss"], config["seed"]) for config in configs], workers, options))
         return []
 
     monkeypatch.setattr("search.preflight.probe_configs", probe)
-    preflight(SPACE, Path("store"), NODES, TrialResources(cpus_per_worker=3), seed=7)
+    preflight(SPACE, Path("store"), NODES, TrialResources(workers=4, cpus_per_worker=2), seed=7)
 
-    assert seen == [("store", [("clip", 7), ("sigmoid", 7)], 3, False, str(Path.cwd()))]
+    options = {"threads": 2, "gpu": False, "working_folder": str(Path.cwd())}
+    assert seen == [("store", [("clip", 7), ("sigmoid", 7)], 4, options)]

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from search.dimensions import Choice, Fixed, LogUniform, RandInt, Uniform
-from search.spaces import SPACES, STRUCTURAL, Space, apply_overrides, build_space, structural_choices
+from search.spaces import (
+    SPACES,
+    STRUCTURAL,
+    Space,
+    apply_overrides,
+    build_space,
+    require_whole_shares,
+    structural_choices,
+)
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
 
@@ -122,3 +130,34 @@ def test_a_space_of_fixed_values_has_one_structural_choice() -> None:
 
 def test_structural_names_are_hyperparameters() -> None:
     assert set(STRUCTURAL) <= {field.name for field in dataclasses.fields(TrialConfig)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "workers", "sentence"),
+    [
+        ([], 1, None),
+        ([], 4, None),
+        ([], 3, r"--workers-per-trial 3 x accumulation 1, but the space can draw 64: use --set batch_size=63,"),
+        (["batch_size=30"], 4, r"can draw 30: use --set batch_size=28,"),
+        (["batch_size=2"], 4, r"can draw 2: use --set batch_size=4,"),
+        (["batch_size=choice(64,128)"], 2, None),
+        (["batch_size=choice(64,66,128)"], 4, r"can draw 66"),
+        (["batch_size=randint(8,1000000000)"], 1, None),
+        (["batch_size=randint(64,66)"], 2, r"can draw 65"),
+        (["accumulation=4"], 1, None),
+        (["accumulation=3"], 1, r"--workers-per-trial 1 x accumulation 3, but the space can draw 64"),
+        (["accumulation=choice(2,4)", "batch_size=choice(16,24)"], 2, None),
+        (["accumulation=choice(2,8)", "batch_size=choice(16,24)"], 2, r"x accumulation 8, but the space can draw 24"),
+        (["accumulation=randint(1,3)", "batch_size=12"], 2, None),
+        (["accumulation=randint(1,3)", "batch_size=16"], 2, r"x accumulation 3, but the space can draw 16"),
+    ],
+)
+def test_every_batch_must_divide_among_workers_and_micro_batches(
+    overrides: list[str], workers: int, sentence: str | None
+) -> None:
+    space = build_space("study", overrides)
+    if sentence is None:
+        require_whole_shares(space, workers)
+    else:
+        with pytest.raises(ConfigError, match=sentence):
+            require_whole_shares(space, workers)

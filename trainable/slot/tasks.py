@@ -1,12 +1,16 @@
 """Single tasks around a search that run where its trials run: the probe before the first, the test after the last."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainable.errors import GlanceError, TrialError
 from trainable.slot.failure import Failure, describe_failure
 from trainable.slot.runner import enter_working_folder
+
+if TYPE_CHECKING:
+    from trainable.config import TrialConfig
 
 
 class ProbeFailure(Failure):
@@ -20,13 +24,15 @@ class ProbeFailure(Failure):
 def probe_configs(
     store: str,
     configs: Sequence[Mapping[str, Any]],
+    workers: int = 1,
     *,
     threads: int,
     gpu: bool,
     working_folder: str | None = None,
 ) -> list[ProbeFailure]:
-    """Open the store and train one batch of each config; returns those that failed.
+    """Open the store and train one batch of each config, as one of a trial's `workers`; returns those that failed.
 
+    This process is alone: it trains a worker's share of the batch, and neither exchanges features nor shards the model.
     Relative paths in a config are relative to `working_folder`, as in a slot.
 
     A batch that diverges is no failure here: that depends on more than the structure. Raises `DataError` where the
@@ -42,9 +48,7 @@ def probe_configs(
     failures = []
     for values in configs:
         try:
-            config = TrialConfig.from_dict(values)
-            one_batch = TrialConfig.from_dict({**values, "epoch_samples": config.batch_size, "max_epochs": 1})
-            Trainer(one_batch, data).train_epoch()
+            Trainer(_one_share(TrialConfig.from_dict(values), workers), data).train_epoch()
         except TrialError:
             continue
         except Exception as error:
@@ -53,6 +57,12 @@ def probe_configs(
     if gpu:
         torch.cuda.synchronize()
     return failures
+
+
+def _one_share(config: "TrialConfig", workers: int) -> "TrialConfig":
+    """A config whose whole training is what one worker has of one batch."""
+    rows = max(2, config.batch_size // workers)  # no config has a batch of one
+    return dataclasses.replace(config, batch_size=rows, epoch_samples=rows, max_epochs=1, parallelism="ddp")
 
 
 def evaluate_model(

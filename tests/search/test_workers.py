@@ -1,0 +1,66 @@
+"""A search whose trials are trained by groups of workers, from the command to the ledger, and what it leaves behind."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+from ray.util.placement_group import placement_group_table
+from ray.util.state import list_actors
+
+from search.ledger import LEDGER_NAME, read_ledger, read_trials
+from search.run import main
+
+pytestmark = pytest.mark.e2e
+
+SINGLETONS = {"_AutoscalingCoordinatorActor"}
+"""Actors that belong to the cluster: Ray starts one, once."""
+
+
+def living_actors() -> set[str]:
+    return {actor.class_name for actor in list_actors(filters=[("state", "!=", "DEAD")])} - SINGLETONS
+
+
+def living_placement_groups() -> list[str]:
+    return [name for name, group in placement_group_table().items() if group["state"] != "REMOVED"]
+
+
+def kill_a_worker(after_reports: int, ledger: Path) -> None:
+    """Wait for the search to come so far, then end one of its workers as the system would."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if ledger.exists() and sum(event["event"] == "report" for event in read_ledger(ledger)) >= after_reports:
+            workers = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
+            os.kill(int(workers[-1].pid), signal.SIGKILL)
+            return
+        time.sleep(0.05)
+
+
+def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(
+    ray_cluster: str, faces: Path, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    before = ray.available_resources()
+    experiment = tmp_path / "x"
+    killer = threading.Thread(target=kill_a_worker, args=(3, experiment / LEDGER_NAME))
+    killer.start()
+    arguments = ["--storage", str(tmp_path), "--name", "x", "--data-path", str(faces), "--algo", "asha"]
+    arguments += ["--trials", "4", "--max-epochs", "3", "--reduction-factor", "2", "--workers-per-trial", "2"]
+    status = main([*arguments, "--set", "epoch_samples=256", "--set", "image_tower=vit-tiny"])
+    killer.join()
+
+    assert status == 0
+    trials = read_trials(experiment)
+    assert {trial.state for trial in trials} <= {"FINISHED", "STOPPED"}
+    assert len(trials) == 4
+    assert "STOPPED" in {trial.state for trial in trials}
+    (retried,) = [event for event in read_ledger(experiment / LEDGER_NAME) if event["event"] == "retried"]
+    assert retried["failure"]["kind"] == "WorkersLostError"
+    assert [trial.attempts for trial in trials if trial.trial_id == retried["trial_id"]] == [2]
+    assert all([report["epoch"] for report in trial.reports] == [*range(1, trial.epochs + 1)] for trial in trials)
+    assert eventually(lambda: ray.available_resources().get("CPU") == before["CPU"])
+    assert eventually(lambda: living_actors() == set())
+    assert eventually(lambda: living_placement_groups() == [])
