@@ -1,18 +1,22 @@
 """Train one config at full length, or check on a few images that it can learn at all.
 
     python trainable/train.py --config results/demo/best.json --max-epochs 30
+    python trainable/train.py --config results/demo/best.json --workers 8
     python trainable/train.py --set learning_rate=1e-3 --set weight_init=orthogonal --overfit 256
 
-Exit status: 0 when the run is over, or the check passed; 1 when training diverged, or the check failed; 2 when what
-was asked cannot be done; 130 after Ctrl-C, from which `--resume FOLDER` goes on.
+With --workers N the model is trained by N processes together, on as many nodes as the Ray cluster has.
+
+Exit status: 0 when the run is over, or the check passed; 1 when training diverged or its workers died, or the check
+failed; 2 when what was asked cannot be done; 130 after Ctrl-C, from which `--resume FOLDER` goes on.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +27,12 @@ from trainable.training.report import require_finite
 
 if TYPE_CHECKING:
     from trainable.data.store import Store
+    from trainable.slot.runner import Runner
     from trainable.training.device_data import DeviceData
     from trainable.training.run_folder import RunFolder
-    from trainable.training.trainer import Trainer
 
 OVERFIT_IMAGES = 256
+SPLITS = ("train", "validation", "test")
 TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
 
 EXAMPLES = """\
@@ -37,6 +42,7 @@ examples:
   python trainable/train.py --dataset fer2013 --data-path FOLDER --set learning_rate=1e-3 --max-epochs 30
   python trainable/train.py --resume results/train-20260102-030405
   python trainable/train.py --config results/demo/best.json --overfit 256
+  python trainable/train.py --config results/demo/best.json --max-epochs 30 --workers 8      DDP over eight processes
 """
 
 Report = Mapping[str, float]
@@ -99,8 +105,9 @@ _KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "
 def _train(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     _check_combination(arguments)
+    workers = 1 if arguments.workers is None else arguments.workers
     if arguments.resume is not None:
-        return _resume(arguments.resume)
+        return _resume(arguments.resume, workers)
     config, block = _config(arguments)
     store, data_path = _open_data(arguments, block)
     store.verify()
@@ -111,7 +118,7 @@ def _train(argv: Sequence[str] | None) -> int:
     from trainable.training.run_folder import RunFolder
 
     path = arguments.out or Path("results") / time.strftime("train-%Y%m%d-%H%M%S")
-    return _run(config, store, lambda: RunFolder.create(path, config, describe_data(store, data_path)))
+    return _run(config, store, path, lambda: RunFolder.create(path, config, describe_data(store, data_path)), workers)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,7 +162,13 @@ def _parser() -> argparse.ArgumentParser:
         "--resume",
         type=user_path,
         metavar="FOLDER",
-        help="go on with the run in this folder, with no other flag",
+        help="go on with the run in this folder, with no other flag but --workers",
+    )
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that train together with DDP, one GPU each where the Ray cluster has any (default: 1)",
     )
     add(
         "--overfit",
@@ -171,11 +184,18 @@ def _parser() -> argparse.ArgumentParser:
 def _check_combination(arguments: argparse.Namespace) -> None:
     """Refuse flags that would be ignored."""
     given = {name for name, value in vars(arguments).items() if value not in (None, [])}
-    if "resume" in given and given != {"resume"}:
-        others = ", ".join(_flag(name) for name in sorted(given - {"resume"}))
-        raise ConfigError(f"--resume must stand alone, because a run goes on as it began, but got {others} with it.")
+    others = given - {"resume", "workers"}
+    if "resume" in given and others:
+        raise ConfigError(
+            "--resume must stand alone, or with --workers, because a run goes on as it began, but got "
+            f"{', '.join(_flag(name) for name in sorted(others))} with it."
+        )
     if {"overfit", "out"} <= given:
         raise ConfigError("--overfit must have no --out, because the check keeps nothing; leave one of them out.")
+    if {"overfit", "workers"} <= given:
+        raise ConfigError("--overfit must have no --workers, because one process checks; leave one of them out.")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ConfigError(f"--workers must be 1 or more, but got {arguments.workers}.")
 
 
 def _flag(name: str) -> str:
@@ -206,52 +226,75 @@ def _open_data(arguments: argparse.Namespace, block: Any) -> "tuple[Store, str |
     return Store.open(prepare_store(named, arguments.data_path)), arguments.data_path
 
 
-def _resume(path: Path) -> int:
+def _resume(path: Path, workers: int) -> int:
     from trainable.provenance import reopen_data
     from trainable.training.run_folder import RunFolder
 
     folder, config, block = RunFolder.open(path)
-    return _run(config, reopen_data(block), lambda: folder)
+    return _run(config, reopen_data(block), path, lambda: folder, workers)
 
 
-def _run(config: TrialConfig, store: "Store", open_folder: "Callable[[], RunFolder]") -> int:
+def _run(config: TrialConfig, store: "Store", path: Path, open_folder: "Callable[[], RunFolder]", workers: int) -> int:
     """Train to the end, or to Ctrl-C, and test the best epoch once.
 
-    The folder is opened once the model is built, so that a config that cannot be trained leaves none behind.
+    The folder at `path` is opened once the model is built, so that a config that cannot be trained leaves none behind.
     """
-    from trainable.training.trainer import Trainer
+    from trainable.slot.runner import WorkersLostError
+    from trainable.slot.standalone import standalone_runner
+    from trainable.training.run_folder import RunFolder
 
-    data = _device_data(store)
-    trainer = Trainer(config, data)
-    folder = open_folder()
-    _announce(config, data, run=str(folder.path))
     try:
-        _train_epochs(folder, trainer)
+        with _errors_of_workers(), standalone_runner(store.path, workers=workers, log=path / "log") as (runner, place):
+            epochs_done = runner.start(config.to_dict(), RunFolder(path.resolve()).last)
+            folder = open_folder()
+            _announce(config, store, run=str(path), device=place)
+            _train_epochs(folder, runner, epochs_done, config.max_epochs)
     except KeyboardInterrupt:
-        print(f"interrupted after epoch {trainer.state.epoch} of {config.max_epochs}; go on with")
-        print(f"  python trainable/train.py --resume {folder.path}")
+        _say_how_to_go_on(RunFolder(path), config.max_epochs)
         return 130
-    except TrialError as error:
+    except (TrialError, WorkersLostError) as error:
         print(f"failed: {error}", file=sys.stderr)
+        if isinstance(error, WorkersLostError):
+            _say_how_to_go_on(RunFolder(path), config.max_epochs)
         return 1
-    _print_outcome(folder, _test_once(folder, data))
+    _print_outcome(folder, _test_once(folder, store))
     return 0
 
 
-def _train_epochs(folder: "RunFolder", trainer: "Trainer") -> None:
+@contextlib.contextmanager
+def _errors_of_workers() -> Iterator[None]:
+    """Raise what a worker raised, where that was meant for the user."""
+    from trainable.slot.failure import WorkerError
+
+    try:
+        yield
+    except WorkerError as error:
+        raise error.original() from error
+
+
+def _train_epochs(folder: "RunFolder", runner: "Runner", epochs_done: int, max_epochs: int) -> None:
     from trainable.training.run_folder import METRIC
 
     best = -math.inf
-    for report in folder.resume(trainer):
+    for report in folder.resume(epochs_done, runner):
         print(epoch_line(report, improved=report[METRIC] > best))
         best = max(best, report[METRIC])
-    while trainer.state.epoch < trainer.config.max_epochs:
-        report = trainer.run_epoch()
+    for _ in range(epochs_done, max_epochs):
+        report = runner.run_epoch()
         require_finite(report)
-        print(epoch_line(report, improved=folder.keep(report, trainer)), flush=True)
+        print(epoch_line(report, improved=folder.keep(report, runner)), flush=True)
 
 
-def _test_once(folder: "RunFolder", data: "DeviceData") -> dict[str, Any]:
+def _say_how_to_go_on(folder: "RunFolder", max_epochs: int) -> None:
+    reports = folder.read_reports()
+    if not reports:
+        print("interrupted before the first epoch was over; start it anew")
+        return
+    print(f"interrupted after epoch {reports[-1]['epoch']} of {max_epochs}; go on with")
+    print(f"  python trainable/train.py --resume {folder.path}")
+
+
+def _test_once(folder: "RunFolder", store: "Store") -> dict[str, Any]:
     """The best epoch with its test metrics, measured now unless an earlier call did."""
     import torch
 
@@ -260,8 +303,8 @@ def _test_once(folder: "RunFolder", data: "DeviceData") -> dict[str, Any]:
     best = folder.read_best()
     if best is not None and "test_accuracy" in best["metrics"]:
         return best
-    gpu = data.device.type == "cuda"
-    metrics = evaluate_model(str(folder.best), str(data.store.path), "test", threads=torch.get_num_threads(), gpu=gpu)
+    gpu = torch.cuda.is_available()
+    metrics = evaluate_model(str(folder.best), str(store.path), "test", threads=torch.get_num_threads(), gpu=gpu)
     return folder.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
 
 
@@ -278,7 +321,8 @@ def _overfit(config: TrialConfig, store: "Store", images: int, epochs: int | Non
     from trainable.training.small_data import DEFAULT_EPOCHS, check_small_data
 
     data = _device_data(store)
-    _announce(config, data, check=f"learn {images} training images by heart; validation is the same images")
+    check = f"learn {images} training images by heart; validation is the same images"
+    _announce(config, store, check=check, device=data.device.type)
     diagnosis = check_small_data(
         config,
         data,
@@ -298,18 +342,18 @@ def _device_data(store: "Store") -> "DeviceData":
     return DeviceData(store, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _announce(config: TrialConfig, data: "DeviceData", **lines: str) -> None:
+def _announce(config: TrialConfig, store: "Store", *, device: str, **lines: str) -> None:
     """Say what runs on what, then the titles of the columns."""
     changed = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
     values = ", ".join(f"{name}={_short(getattr(config, name))}" for name in changed)
-    images = data.store.manifest.counts
-    sizes = [sum(images[split][name] for name in data.classes) for split in ("train", "validation", "test")]
+    manifest = store.manifest
+    sizes = [sum(manifest.counts[split][name] for name in manifest.seen_classes) for split in SPLITS]
     counts = " / ".join(f"{size:,}" for size in sizes)
     for title, line in {
         **lines,
-        "data": f"{data.store.manifest.dataset}: {counts} images of {len(data.classes)} classes",
+        "data": f"{manifest.dataset}: {counts} images of {len(manifest.seen_classes)} classes",
         "config": values or "the defaults",
-        "device": data.device.type,
+        "device": device,
     }.items():
         print(f"{title:<8} {line}")
     print(f"\n{epoch_header()}", flush=True)

@@ -14,19 +14,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from safetensors import SafetensorError
 
 from trainable.config import TrialConfig, load_config
 from trainable.errors import ExperimentError
 from trainable.files import write_atomically, write_json
-from trainable.training.checkpoint import FILE_NAME
-from trainable.training.predictor import save_model
-from trainable.training.trainer import Trainer
 
 METRIC = "val_accuracy"
 """The report's entry that decides which epoch is best; more is better."""
+
+
+class Savable(Protocol):
+    """What is being trained, here or on other processes."""
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint."""
+        ...
+
+    def save_model(self, folder: Path) -> None:
+        """Write weights and config alone."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -86,22 +95,17 @@ class RunFolder:
         """`best.json`."""
         return self.path / "best.json"
 
-    def resume(self, trainer: Trainer) -> list[dict[str, Any]]:
-        """Bring a fresh trainer to where the run stopped; returns the reports up to there.
-
-        Raises `CheckpointError` where the checkpoint is torn or of another config.
-        """
-        if (self.last / FILE_NAME).exists():
-            trainer.load(self.last)
-        reports = [report for report in self.read_reports() if report["epoch"] <= trainer.state.epoch]
+    def resume(self, epochs_done: int, training: Savable) -> list[dict[str, Any]]:
+        """Bring the folder to where the checkpoint in `last/` stands; returns the reports up to there."""
+        reports = [report for report in self.read_reports() if report["epoch"] <= epochs_done]
         text = "".join(_line(report) for report in reports)
         with _writing(self.path):
             write_atomically(self.reports_path, lambda path: path.write_text(text, encoding="utf-8"))
             if reports:
-                self._keep_best(reports[-1], trainer)
+                self._keep_best(reports[-1], training)
         return reports
 
-    def keep(self, report: Mapping[str, Any], trainer: Trainer) -> bool:
+    def keep(self, report: Mapping[str, Any], training: Savable) -> bool:
         """Write down an epoch: report, checkpoint, and the model where it is the best so far, which is returned.
 
         Raises `ExperimentError` where the folder cannot be written, a full disk above all.
@@ -109,8 +113,8 @@ class RunFolder:
         with _writing(self.path):
             with self.reports_path.open("a", encoding="utf-8") as file:
                 file.write(_line(report))
-            trainer.save(self.last)
-            return self._keep_best(report, trainer)
+            training.save(self.last)
+            return self._keep_best(report, training)
 
     def read_best(self) -> dict[str, Any] | None:
         """What `best.json` holds; None before the first epoch."""
@@ -128,18 +132,19 @@ class RunFolder:
             write_json(self.best_path, best)
         return best
 
-    def _keep_best(self, report: Mapping[str, Any], trainer: Trainer) -> bool:
+    def _keep_best(self, report: Mapping[str, Any], training: Savable) -> bool:
         best = self.read_best()
         if best is not None and report[METRIC] <= best["metrics"][METRIC]:
             return False
-        save_model(self.best, trainer.model, trainer.config, trainer.data, epoch=trainer.state.epoch)
+        training.save_model(self.best)
+        run = json.loads(self.run_path.read_text(encoding="utf-8"))
         document = {
             "trial_id": self.path.resolve().name,
             "number": 0,
             "epoch": report["epoch"],
-            "config": trainer.config.to_dict(),
+            "config": run["config"],
             "metrics": {name: value for name, value in report.items() if name != "epoch"},
-            "dataset": json.loads(self.run_path.read_text(encoding="utf-8"))["dataset"],
+            "dataset": run["dataset"],
         }
         write_json(self.best_path, document)
         return True

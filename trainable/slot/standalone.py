@@ -1,0 +1,67 @@
+"""A runner for one config alone, without a search: in this process, or in a group of workers."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainable.errors import ResourceError
+from trainable.slot.cluster import Node, TrialResources, connected, holdings, workers_on
+from trainable.slot.runner import InProcessRunner, Runner
+
+
+@contextlib.contextmanager
+def standalone_runner(store: Path, *, workers: int, log: Path) -> Iterator[tuple[Runner, str]]:
+    """Yield a runner and, in words, where it trains; `log` is for what Ray Train keeps.
+
+    One worker is this process, with all its CPU threads and its first GPU. More are spread over the running Ray
+    cluster, or over this machine where there is none. Raises `ResourceError` where they do not fit.
+    """
+    if workers == 1:
+        yield from _this_process(store)
+        return
+    from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
+
+    with connected(dashboard=True) as nodes:
+        resources = share_of_each(nodes, workers)
+        options = WorkerGroupOptions(
+            store=str(store.resolve()),
+            workers=workers,
+            threads=resources.cpus_per_worker,
+            gpus=resources.gpus_per_worker,
+            log=str(log.resolve()),
+            working_folder=str(Path.cwd()),
+        )
+        group = WorkerGroup(options)
+        try:
+            yield group, str(resources)
+        finally:
+            group.close()
+
+
+def share_of_each(nodes: Sequence[Node], workers: int) -> TrialResources:
+    """The most CPUs that each of so many workers can have, and a GPU where the cluster has any.
+
+    Raises `ResourceError` where the workers do not fit even with one CPU each.
+    """
+    gpus = float(any(node.gpus for node in nodes))
+    most = int(max((node.cpus for node in nodes), default=0))
+    for cpus in range(most, 0, -1):
+        resources = TrialResources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
+        if sum(workers_on(node, resources) for node in nodes) >= workers:
+            return resources
+    least = TrialResources(workers=workers, gpus_per_worker=gpus)
+    raise ResourceError(
+        f"the workers must fit into the cluster, but they take {least}, and the cluster has {holdings(nodes)}. "
+        "Lower --workers, or add nodes."
+    )
+
+
+def _this_process(store: Path) -> Iterator[tuple[Runner, str]]:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    runner = InProcessRunner(store, threads=torch.get_num_threads(), device=device)
+    try:
+        yield runner, device
+    finally:
+        runner.close()
