@@ -97,7 +97,6 @@ def _slot_class(search: Search) -> Any:
         workers=search.resources.workers,
         threads=search.resources.cpus_per_worker,
         gpus=search.resources.gpus_per_worker,
-        log=str((search.experiment.log / "workers").resolve()),
         working_folder=str(Path.cwd()),
     )
     slot = tune.with_parameters(TrialSlot, options=asdict(options))

@@ -244,7 +244,7 @@ def _run(config: TrialConfig, store: "Store", path: Path, open_folder: "Callable
     from trainable.training.run_folder import RunFolder
 
     try:
-        with _errors_of_workers(), standalone_runner(store.path, workers=workers, log=path / "log") as (runner, place):
+        with _errors_of_workers(), standalone_runner(store.path, workers=workers) as (runner, place):
             epochs_done = runner.start(config.to_dict(), RunFolder(path.resolve()).last)
             folder = open_folder()
             _announce(config, store, run=str(path), device=place)

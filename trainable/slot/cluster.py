@@ -93,6 +93,7 @@ def _connect(say: Callable[[str], None], dashboard: bool) -> None:
     import ray
 
     local = False
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it warns of its default, a token
     try:
         address = _running_cluster()
         local = address is None

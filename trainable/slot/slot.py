@@ -44,8 +44,6 @@ class SlotOptions:
     """CPUs of each worker, and its CPU threads."""
     gpus: float = 0.0
     """GPUs of each worker; a share of one only where a trial has one worker."""
-    log: str = ""
-    """Folder for what Ray Train keeps of a group of workers."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
 

@@ -10,8 +10,8 @@ from trainable.slot.runner import InProcessRunner, Runner
 
 
 @contextlib.contextmanager
-def standalone_runner(store: Path, *, workers: int, log: Path) -> Iterator[tuple[Runner, str]]:
-    """Yield a runner and, in words, where it trains; `log` is for what Ray Train keeps.
+def standalone_runner(store: Path, *, workers: int) -> Iterator[tuple[Runner, str]]:
+    """Yield a runner and, in words, where it trains.
 
     One worker is this process, with all its CPU threads and its first GPU. More are spread over the running Ray
     cluster, or over this machine where there is none. Raises `ResourceError` where they do not fit.
@@ -28,7 +28,6 @@ def standalone_runner(store: Path, *, workers: int, log: Path) -> Iterator[tuple
             workers=workers,
             threads=resources.cpus_per_worker,
             gpus=resources.gpus_per_worker,
-            log=str(log.resolve()),
             working_folder=str(Path.cwd()),
         )
         group = WorkerGroup(options)

@@ -91,7 +91,6 @@ def _build_runner(options: SlotOptions) -> Runner:
             workers=options.workers,
             threads=options.threads,
             gpus=options.gpus,
-            log=options.log,
             working_folder=options.working_folder,
         )
     )

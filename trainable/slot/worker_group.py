@@ -10,9 +10,8 @@ never join, or take a later one for it.
 """
 
 import contextlib
-import os
+import tempfile
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +42,6 @@ class WorkerGroupOptions:
     """CPUs of each worker, and its CPU threads."""
     gpus: float
     """GPUs of each worker."""
-    log: str
-    """Folder for what Ray Train keeps of its runs."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
 
@@ -149,7 +146,8 @@ class _Group:
     def __init__(self, options: WorkerGroupOptions) -> None:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote(options.workers)
-        self._trainer = _build_trainer(options, self._mailbox)
+        self._scratch = tempfile.TemporaryDirectory(prefix="glance-workers-", ignore_cleanup_errors=True)
+        self._trainer = _build_trainer(options, self._mailbox, self._scratch.name)
         self._calling = False
         self._thread = threading.Thread(target=self._fit, name="ray-train", daemon=True)
         self._thread.start()
@@ -185,6 +183,7 @@ class _Group:
     def _finish(self) -> None:
         self._thread.join(CLOSE_SECONDS)
         ray.kill(self._mailbox)
+        self._scratch.cleanup()
 
     def _fit(self) -> None:
         """Run the workers to their end, and tell the mailbox where that was not their own."""
@@ -197,7 +196,8 @@ class _Group:
             ray.get(self._mailbox.report_loss.remote(reason))
 
 
-def _build_trainer(options: WorkerGroupOptions, mailbox: Any) -> TorchTrainer:
+def _build_trainer(options: WorkerGroupOptions, mailbox: Any, scratch: str) -> TorchTrainer:
+    """Ray Train wants a folder for its runs; here it holds nothing, because the runner writes checkpoints."""
     resources = {"CPU": options.threads, **({"GPU": options.gpus} if options.gpus else {})}
     return TorchTrainer(
         work,
@@ -210,11 +210,7 @@ def _build_trainer(options: WorkerGroupOptions, mailbox: Any) -> TorchTrainer:
         scaling_config=ScalingConfig(
             num_workers=options.workers, use_gpu=options.gpus > 0, resources_per_worker=resources
         ),
-        run_config=RunConfig(
-            name=f"workers-{os.getpid()}-{time.time_ns()}",
-            storage_path=options.log,
-            failure_config=FailureConfig(max_failures=0),
-        ),
+        run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
     )
 
 

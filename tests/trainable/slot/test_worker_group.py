@@ -22,9 +22,8 @@ CONFIG = TrialConfig(
 
 
 @pytest.fixture(scope="module")
-def group(ray_cluster: str, faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerGroup]:
-    log = str(tmp_path_factory.mktemp("log"))
-    group = WorkerGroup(WorkerGroupOptions(store=str(faces), workers=2, threads=1, gpus=0, log=log))
+def group(ray_cluster: str, faces: Path) -> Iterator[WorkerGroup]:
+    group = WorkerGroup(WorkerGroupOptions(store=str(faces), workers=2, threads=1, gpus=0))
     yield group
     group.close()
 
@@ -133,7 +132,7 @@ def test_a_group_that_is_closed_in_the_middle_of_an_epoch_gives_its_cpus_back(
 
 
 def test_nothing_runs_before_a_start() -> None:
-    group = WorkerGroup(WorkerGroupOptions(store="", workers=2, threads=1, gpus=0, log=""))
+    group = WorkerGroup(WorkerGroupOptions(store="", workers=2, threads=1, gpus=0))
     with pytest.raises(RuntimeError, match="must be started"):
         group.run_epoch()
     assert group.stop() is None
