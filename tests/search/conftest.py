@@ -9,6 +9,9 @@ from search.ledger import TrialRecord
 
 MakeTrial = Callable[..., TrialRecord]
 
+SINGLETON = "_AutoscalingCoordinatorActor"
+"""An actor without resources that Ray Train starts once per cluster, and that outlives every search."""
+
 
 def _trial(
     number: int,
@@ -41,27 +44,31 @@ def make_trial() -> MakeTrial:
     return _trial
 
 
-def _held() -> dict[str, Any]:
-    """What a cluster has free, and the actors and placement groups that it has, pending ones included."""
+def _free() -> dict[str, float]:
     import ray
+
+    return {name: ray.available_resources().get(name, 0.0) for name in ("CPU", "GPU", "memory")}
+
+
+def _holders() -> dict[str, Any]:
+    """The actors and placement groups that trials have on a cluster, pending ones included."""
     from ray._private.state import actors  # `ray.util.state` needs the dashboard
     from ray.util import placement_group_table
 
-    free = ray.available_resources()
-    return {
-        "free": {name: free.get(name, 0.0) for name in ("CPU", "GPU", "memory")},
-        "actors": {key: actor["ActorClassName"] for key, actor in actors().items() if actor["State"] != "DEAD"},
-        "placement groups": {
-            key: group["bundles"] for key, group in placement_group_table().items() if group["state"] != "REMOVED"
-        },
-    }
+    alive = {key: actor["ActorClassName"] for key, actor in actors().items() if actor["State"] != "DEAD"}
+    groups = {key: group["bundles"] for key, group in placement_group_table().items() if group["state"] != "REMOVED"}
+    return groups | {key: name for key, name in alive.items() if name != SINGLETON}
 
 
 @pytest.fixture
 def free_resources(ray_cluster: str, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[None]:
-    """Fails a test after which the cluster has less free than before it, or another actor or placement group."""
-    before = _held()
+    """Fails a test that leaves the cluster with less free than before it, or with a new actor or placement group."""
+    free, holders = _free(), _holders()
     yield
-    assert eventually(lambda: _held() == before), (
-        f"the cluster had {before} before the test, and has {_held()} after it"
-    )
+
+    def as_before() -> bool:
+        now = _free()
+        return _holders().keys() <= holders.keys() and all(now[name] >= free[name] for name in free)
+
+    new = {key: holder for key, holder in _holders().items() if key not in holders}
+    assert eventually(as_before), f"{free} were free before the test, {_free()} are after it; left are {new}"
