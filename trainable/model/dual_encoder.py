@@ -38,19 +38,22 @@ class DualEncoder(nn.Module):
         self.text_tower = text_tower
         self.image_head = ProjectionHead(image_tower.width, config.embedding_dim, config.head_depth)
         self.text_head = ProjectionHead(text_tower.width, config.embedding_dim, config.head_depth)
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale)), requires_grad=config.learn_logit_scale)
-        self.logit_bias = nn.Parameter(torch.tensor(_prior_log_odds(classes))) if config.loss == "sigmoid" else None
+        scale, bias = torch.tensor([float(config.logit_scale)]), torch.tensor([_prior_log_odds(classes)])
+        self.logit_scale = nn.Parameter(scale, requires_grad=config.learn_logit_scale)  # (1,), as FSDP shards no scalar
+        self.logit_bias = nn.Parameter(bias) if config.loss == "sigmoid" else None
         self.mean = mean
         self.std = std
 
     def forward(self, images: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Encode images and prompts; returns them with the logit scale and bias.
+        """Encode images and prompts; returns them with the logit scale and bias, () each.
 
-        Those two are outputs as well, and not the parameters themselves, for wrappers of several ranks, which see a
-        loss only through what `forward` returns.
+        These two are outputs, and copies, because several ranks know of a loss only what `forward` returns, and may
+        give the parameters back after it. For the same reason the methods are those of the class: `encode_images` of a
+        sharded model is a forward pass of its own.
         """
-        bias = None if self.logit_bias is None else self.logit_bias.clone()
-        return self.encode_images(images), self.encode_texts(tokens, mask), self.logit_scale.clone(), bias
+        bias = None if self.logit_bias is None else self.logit_bias.sum()
+        texts = DualEncoder.encode_texts(self, tokens, mask)
+        return DualEncoder.encode_images(self, images), texts, self.logit_scale.sum(), bias
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Images (B, channels, H, W) in [0, 1] -> unit vectors (B, D), float32."""

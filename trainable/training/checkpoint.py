@@ -11,15 +11,15 @@ from torch import Tensor, nn, optim
 
 from trainable.errors import CheckpointError
 from trainable.files import write_atomically
+from trainable.training.parallel import held_like
 
 FILE_NAME = "checkpoint.safetensors"
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write `folder`/checkpoint.safetensors; a crash leaves the one before it."""
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """Write `folder`/checkpoint.safetensors from whole tensors on the CPU; a crash leaves the one before it."""
     metadata = {"state": json.dumps(state)}
-    write_atomically(folder / FILE_NAME, lambda path: save_file(whole, path, metadata))
+    write_atomically(folder / FILE_NAME, lambda path: save_file(tensors, path, metadata))
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -45,12 +45,13 @@ def optimizer_tensors(model: nn.Module, optimizer: optim.Optimizer) -> dict[str,
 def load_optimizer(model: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give `optimizer` the state that `optimizer_tensors` took.
 
-    Moments get their parameter's memory format: the fused optimiser walks both as raw memory.
+    Moments get their parameter's memory format, because the fused optimiser walks both as raw memory, and its shards.
     """
     for name, parameter in model.named_parameters():
         prefix = f"optimizer/{name}/"
         for key, value in tensors.items():
             if key.startswith(prefix):
                 is_moment = value.shape == parameter.shape
-                state = torch.empty_like(parameter).copy_(value) if is_moment else value.to(parameter.device, copy=True)
+                moment = torch.empty_like(parameter).copy_(held_like(parameter, value)) if is_moment else None
+                state = value.to(parameter.device, copy=True) if moment is None else moment
                 optimizer.state[parameter][key.removeprefix(prefix)] = state

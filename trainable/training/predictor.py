@@ -25,16 +25,22 @@ from trainable.files import write_atomically, write_json
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
 from trainable.training.device_data import DeviceData, image_tensor
+from trainable.training.parallel import whole_tensors
+from trainable.training.ranks import ONE_RANK, Ranks
 from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, class_logits, zero_shot_classifier
 
 
-def save_model(folder: Path, model: DualEncoder, config: TrialConfig, data: DeviceData, *, epoch: int) -> None:
+def save_model(
+    folder: Path, model: DualEncoder, config: TrialConfig, data: DeviceData, *, epoch: int, ranks: Ranks = ONE_RANK
+) -> None:
     """Write a model that `ZeroShotPredictor.load` reads without the data set, a hub or a network.
 
-    Written over an older one of the same trial each file is replaced whole, and the weights, the only file that
-    differs between epochs, carry their epoch: see `saved_epoch`.
+    All ranks must call it, and the first one writes. Written over an older one of the same trial each file is replaced
+    whole, and the weights, the only file that differs between epochs, carry their epoch: see `saved_epoch`.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = whole_tensors(model.state_dict(), ranks)
+    if ranks.rank > 0:
+        return
     if config.image_tower not in IMAGE_TOWERS:
         model.image_tower.backbone.config.save_pretrained(folder / "image_tower")  # type: ignore[operator, union-attr]
     if config.text_tower not in TEXT_TOWERS:
@@ -123,7 +129,7 @@ class ZeroShotPredictor:
         rows = []
         for part in image_tensor(images).split(EVALUATION_BATCH):
             features = self.model.encode_images(part.to(self.device).float().div_(255))
-            rows.append(class_logits(self.model, features, classifier).softmax(dim=1))
+            rows.append(class_logits(features, classifier, self.model.logit_scale).softmax(dim=1))
         return torch.cat(rows).cpu().numpy()
 
 

@@ -113,7 +113,7 @@ class _Normalise(torch.autograd.Function):
         for_inputs = _affine(gradient, factor, factor * offset)
         per_channel = (factor * slope).to(inputs.dtype).view(-1, *[1] * (inputs.ndim - 2))
         for_inputs.addcmul_(inputs, per_channel)
-        return for_inputs, for_weight, for_bias, None, None, None, None
+        return for_inputs, for_weight, for_bias if ctx.needs_input_grad[2] else None, None, None, None, None
 
 
 def _affine(values: Tensor, factor: Tensor, offset: Tensor) -> Tensor:

@@ -19,12 +19,11 @@ from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
 from trainable.training.objective import Batch, Objective
-from trainable.training.parallel import replicate, rows_per_rank
+from trainable.training.parallel import distribute, held_like, rows_per_rank, whole, whole_tensors
 from trainable.training.predictor import save_model
 from trainable.training.random_states import RandomStates
 from trainable.training.ranks import ONE_RANK, Ranks
 from trainable.training.schedule import learning_rate
-from trainable.training.sync_batch_norm import synchronise_batch_norms
 from trainable.training.zero_shot import PromptTokens, confusion_matrix, metrics_of, zero_shot_classifier
 
 ADAM_BETAS = (0.9, 0.98)
@@ -62,8 +61,7 @@ class Trainer:
         self.model = build_dual_encoder(
             config, image_size=data.image_size, channels=data.channels, mean=mean, std=std, classes=len(data.classes)
         )
-        self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        synchronise_batch_norms(self.model, ranks, self.device)
+        replica = distribute(self.model, config, ranks, self.device)
         self.prompts = PromptTokens.of(self.model, prompts(data.classes, config.language), self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.sampler = BalancedSampler(
@@ -76,7 +74,6 @@ class Trainer:
         )
         self.total_steps = self.sampler.steps * config.max_epochs
         self.warmup_steps = round(config.warmup_fraction * self.total_steps)
-        replica = replicate(self.model, config, ranks)
         self._objective = Objective(replica, config.loss, ranks, self._autocast, config.accumulation)
         self.random = RandomStates(config.seed, self.device, ranks)
 
@@ -117,7 +114,7 @@ class Trainer:
             "train_loss": loss_sum / (self.sampler.steps * self.ranks.world_size),
             "train_accuracy": hit_sum / samples,
             "learning_rate_now": self._rate(self.state.step - 1),
-            "logit_scale_now": float(self.model.logit_scale.detach()),
+            "logit_scale_now": float(whole(self.model.logit_scale.detach())),
             "gradient_norm": norm_sum / self.sampler.steps,
         }
 
@@ -132,15 +129,14 @@ class Trainer:
         """Write the whole state: weights, optimizer, counters, the random states of all ranks."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= optimizer_tensors(self.model, self.optimizer)
-        tensors |= self.random.tensors()
+        tensors = whole_tensors(tensors, self.ranks) | self.random.tensors()
         state = {"counters": asdict(self.state), "config": self.config.to_dict(), "device": self.device.type}
         if self.ranks.rank == 0:
             write_checkpoint(folder, tensors, state)
 
     def save_model(self, folder: Path) -> None:
         """Write what `ZeroShotPredictor` reads: weights, config, and what the towers need."""
-        if self.ranks.rank == 0:
-            save_model(folder, self.model, self.config, self.data, epoch=self.state.epoch)
+        save_model(folder, self.model, self.config, self.data, epoch=self.state.epoch, ranks=self.ranks)
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint of the same config, bit for bit on as many CPU ranks. Raises `CheckpointError`.
@@ -150,8 +146,8 @@ class Trainer:
         """
         tensors, state = read_checkpoint(folder)
         self._check_same_config(state["config"], folder)
-        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
-        self.model.load_state_dict(weights)
+        held = self.model.state_dict().items()
+        self.model.load_state_dict({name: held_like(tensor, tensors[f"model/{name}"]) for name, tensor in held})
         load_optimizer(self.model, self.optimizer, tensors)
         self.state = TrainState(**state["counters"])
         self.random.restore(tensors, epoch=self.state.epoch, same_device=state["device"] == self.device.type)
@@ -174,11 +170,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         limit = self.config.gradient_clip or math.inf
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.model.parameters(), limit)))
         if not math.isfinite(norm):
+            mean_loss = self._mean_over_ranks(loss.item())
             raise DivergedError(
                 f"the loss and its gradient must stay finite, but at step {self.state.step} of epoch "
-                f"{self.state.epoch + 1} the loss is {loss.item():.4g} and the gradient norm {norm:.4g}; lower "
+                f"{self.state.epoch + 1} the loss is {mean_loss:.4g} and the gradient norm {norm:.4g}; lower "
                 f"learning_rate ({self.config.learning_rate:.3g}) or gradient_clip ({self.config.gradient_clip:.3g})."
             )
         self.optimizer.step()

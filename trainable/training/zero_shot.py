@@ -10,6 +10,7 @@ from torch import Tensor
 from trainable.model.dual_encoder import DualEncoder
 from trainable.model.loss import similarity_logits
 from trainable.training.device_data import DeviceSplit
+from trainable.training.parallel import whole
 from trainable.training.ranks import ONE_RANK, Ranks
 
 EVALUATION_BATCH = 512
@@ -39,10 +40,10 @@ def zero_shot_classifier(model: DualEncoder, prompts: PromptTokens) -> Tensor:
     return F.normalize(texts.view(C, P, -1).mean(dim=1), dim=-1)
 
 
-def class_logits(model: DualEncoder, features: Tensor, classifier: Tensor) -> Tensor:
+def class_logits(features: Tensor, classifier: Tensor, logit_scale: Tensor) -> Tensor:
     """Scaled similarities (B, C), in float32 also under autocast: classes that lie close would tie in bf16."""
     with torch.autocast(features.device.type, enabled=False):
-        return similarity_logits(features.float(), classifier.float(), model.logit_scale)
+        return similarity_logits(features.float(), classifier.float(), logit_scale)
 
 
 @torch.no_grad()
@@ -53,13 +54,13 @@ def confusion_matrix(
 
     Each rank looks at its share of the split; the result is that of the whole on all of them.
     """
-    C = len(classifier)
+    C, logit_scale = len(classifier), whole(model.logit_scale)
     counts = torch.zeros(C * C, dtype=torch.int64, device=split.device)
     loss = torch.zeros((), device=split.device)
     batches = -(-len(split) // (EVALUATION_BATCH * ranks.world_size))
     for indices in np.array_split(np.arange(len(split)), batches):
         images, labels = split.batch(indices[ranks.rank :: ranks.world_size])
-        logits = class_logits(model, model.encode_images(images), classifier)  # (B, C)
+        logits = class_logits(model.encode_images(images), classifier, logit_scale)  # (B, C)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         counts += torch.bincount(labels * C + logits.argmax(dim=1), minlength=C * C)
     return ranks.sum(counts).view(C, C).cpu(), float(ranks.sum(loss)) / len(split)

@@ -11,6 +11,8 @@ from trainable.errors import CheckpointError, ConfigError, DivergedError
 from trainable.training.checkpoint import FILE_NAME, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
 from trainable.training.predictor import ZeroShotPredictor, save_model, saved_epoch
+from trainable.training.random_states import RandomStates
+from trainable.training.ranks import Ranks
 from trainable.training.report import REPORT_KEYS
 from trainable.training.trainer import Trainer, build_optimizer
 
@@ -84,11 +86,10 @@ def test_no_decay_on_biases_norms_and_logit_scale_and_less_rate_for_the_text_tow
     assert where["text_tower.backbone.encoder.layer.0.output.dense.bias"] == (0.0, 0.1)
 
 
-def test_each_distinct_prompt_of_a_batch_is_encoded_once(data: DeviceData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_prompt_of_a_batch_is_encoded_once(data: DeviceData) -> None:
     trainer = Trainer(CONFIG, data)
     encoded: list[int] = []
-    encode = trainer.model.encode_texts
-    monkeypatch.setattr(trainer.model, "encode_texts", lambda t, m: encoded.append(len(t)) or encode(t, m))
+    trainer.model.text_tower.register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
 
     trainer.train_epoch()
 
@@ -158,6 +159,33 @@ def test_a_saved_model_tells_of_which_epoch_its_weights_are(data: DeviceData, tm
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"must name its epoch, but .*model\.safetensors"):
         saved_epoch(tmp_path)
+
+
+@pytest.mark.parametrize(("ranks", "accumulation", "above"), [(3, 1, 33), (2, 3, 36), (1, 5, 35)])
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(
+    data: DeviceData, ranks: int, accumulation: int, above: int
+) -> None:
+    config = TrialConfig.from_dict(CONFIG.to_dict() | {"accumulation": accumulation})
+
+    with pytest.raises(ConfigError, match=rf"multiple of workers x accumulation = {ranks} x.*got 32; take {above}\."):
+        Trainer(config, data, Ranks(0, ranks))
+
+
+def test_the_first_ranks_random_states_fit_a_trial_of_one_rank_and_others_start_anew(
+    data: DeviceData, tmp_path: Path
+) -> None:
+    trainer = Trainer(CONFIG, data)
+    trainer.train_epoch()
+    trainer.save(tmp_path)
+    tensors, _ = read_checkpoint(tmp_path)
+
+    def draw(rank: int, epoch: int) -> float:
+        states = RandomStates(CONFIG.seed, torch.device("cpu"), Ranks(rank, 2))
+        states.restore(tensors, epoch=epoch, same_device=True)
+        return float(torch.rand((), generator=states.augmentation))
+
+    assert draw(0, epoch=1) == draw(0, epoch=9) == float(torch.rand((), generator=trainer.random.augmentation))
+    assert len({draw(0, epoch=1), draw(1, epoch=1), draw(1, epoch=2)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from trainable.config import TrialConfig
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
-from trainable.training.zero_shot import PromptTokens, class_logits, metrics_of, zero_shot_classifier
+from trainable.training import zero_shot
+from trainable.training.device_data import DeviceSplit
+from trainable.training.ranks import Ranks
+from trainable.training.zero_shot import PromptTokens, class_logits, confusion_matrix, metrics_of, zero_shot_classifier
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +33,35 @@ def test_logits_are_float32_under_autocast_so_that_close_classes_do_not_tie(mode
     classifier = torch.cat([features, F.normalize(features + 1e-3 * torch.eye(8)[:1], dim=-1)])
 
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        logits = class_logits(model, features, classifier)
+        logits = class_logits(features, classifier, model.logit_scale)
 
     assert logits.dtype == torch.float32
     assert logits[0, 0] > logits[0, 1]
+
+
+class OneAtATime(Ranks):
+    """One of several ranks whose exchanges change nothing."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8])
+def test_the_ranks_shares_of_a_split_add_up_to_the_whole(
+    model: DualEncoder, monkeypatch: pytest.MonkeyPatch, world_size: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (7, 1, 48, 48), generator=generator, dtype=torch.uint8)
+    split = DeviceSplit(images, torch.tensor([0, 1, 2, 0, 1, 2, 2]), torch.device("cpu"))
+    classifier = F.normalize(torch.randn(3, 8, generator=generator), dim=-1)
+    counts, loss = confusion_matrix(model, split, classifier)
+    monkeypatch.setattr(zero_shot, "EVALUATION_BATCH", 2)
+
+    shares = [confusion_matrix(model, split, classifier, OneAtATime(rank, world_size)) for rank in range(world_size)]
+
+    assert torch.equal(sum(share for share, _ in shares), counts)
+    assert sum(share for _, share in shares) == pytest.approx(loss, rel=1e-5)
+    assert counts.sum() == 7
 
 
 def test_metrics_of_a_confusion_matrix_counted_by_hand() -> None:
