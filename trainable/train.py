@@ -11,6 +11,7 @@ failed; 2 when what was asked cannot be done; 130 after Ctrl-C, from which `--re
 """
 
 import argparse
+import builtins
 import contextlib
 import dataclasses
 import math
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig, load_config
-from trainable.errors import ConfigError, TrialError, nearest, run_command
+from trainable.errors import ConfigError, ExperimentError, TrialError, nearest, run_command
 from trainable.files import user_path
 from trainable.training.report import require_finite
 
@@ -263,12 +264,17 @@ def _run(config: TrialConfig, store: "Store", path: Path, open_folder: "Callable
 
 @contextlib.contextmanager
 def _errors_of_workers() -> Iterator[None]:
-    """Raise what a worker raised, where that was meant for the user."""
+    """Raise what a worker raised, where that was meant for the user, and say it where it could not write."""
     from trainable.slot.failure import WorkerError
 
     try:
         yield
     except WorkerError as error:
+        if issubclass(getattr(builtins, error.failure["kind"], Exception), OSError):
+            raise ExperimentError(
+                f"the folder of a run must be writable from its workers, but one got {error}. Make room or choose "
+                "another --out; a run that has begun goes on by --resume."
+            ) from error
         raise error.original() from error
 
 
@@ -286,11 +292,11 @@ def _train_epochs(folder: "RunFolder", runner: "Runner", epochs_done: int, max_e
 
 
 def _say_how_to_go_on(folder: "RunFolder", max_epochs: int) -> None:
-    reports = folder.read_reports()
-    if not reports:
-        print("interrupted before the first epoch was over; start it anew")
+    if not folder.run_path.exists():
+        print("interrupted before the training began")
         return
-    print(f"interrupted after epoch {reports[-1]['epoch']} of {max_epochs}; go on with")
+    reports = folder.read_reports()
+    print(f"interrupted after epoch {reports[-1]['epoch'] if reports else 0} of {max_epochs}; go on with")
     print(f"  python trainable/train.py --resume {folder.path}")
 
 

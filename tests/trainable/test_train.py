@@ -6,7 +6,8 @@ import pytest
 
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError, ExperimentError, GlanceError
-from trainable.train import COLUMNS, epoch_header, epoch_line, main, parse_setting
+from trainable.slot.failure import Failure, WorkerError
+from trainable.train import COLUMNS, _errors_of_workers, epoch_header, epoch_line, main, parse_setting
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
 TIMES = ("epoch_seconds", "images_per_second")
@@ -106,6 +107,8 @@ def test_an_epoch_is_one_line_under_its_titles():
         (["--resume", "x", "--seed", "0"], "--resume must stand alone"),
         (["--resume", "x", "--set", "seed=0"], "but got --set with it"),
         (["--overfit", "--out", "x"], "--overfit must have no --out"),
+        (["--workers", "0"], "--workers must be 1 or more, but got 0"),
+        (["--workers", "2", "--overfit"], "--overfit must have no --workers"),
         (["--resume", "no-such-run"], "--resume must name the folder of a run"),
         (["--config", "no-such-file.json"], "the config file must be readable"),
         (["--set", "loss=clop"], "loss must be one of"),
@@ -158,12 +161,12 @@ def test_a_run_folder_with_an_odd_file_is_named(file, text, words, tmp_path):
 
 @pytest.mark.e2e
 def test_a_disk_that_is_full_ends_the_run_with_a_sentence(faces, tmp_path, capsys, monkeypatch):
-    from trainable.training import run_folder
+    from trainable.training.trainer import Trainer
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "save_model", full)
+    monkeypatch.setattr(Trainer, "save_model", full)
     assert train(faces, tmp_path / "run") == 2
     assert f"{tmp_path / 'run'}: No space left on device" in capsys.readouterr().err
 
@@ -257,13 +260,13 @@ def test_an_epoch_that_was_reported_but_not_saved_is_trained_again(faces, tmp_pa
 
 @pytest.mark.e2e
 def test_a_run_that_died_before_its_best_model_was_kept_keeps_it_on_resuming(faces, tmp_path, monkeypatch):
-    from trainable.training import run_folder
+    from trainable.training.trainer import Trainer
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "save_model", killed)
+        patch.setattr(Trainer, "save_model", killed)
         assert train(faces, tmp_path / "run") == 130
     assert not (tmp_path / "run" / "best.json").exists()
     with monkeypatch.context() as patch:
@@ -338,3 +341,31 @@ def test_the_small_data_check_gives_its_verdict(flags, status, words, faces, tmp
     printed = capsys.readouterr()
     assert words in printed.out + printed.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.e2e
+def test_two_workers_train_a_run_that_one_takes_up_again(ray_cluster, faces, tmp_path, capsys):
+    options = ["--set", "image_tower=vit-tiny", "--set", "augmentation=0", "--set", "precision=float32"]
+    assert train(faces, tmp_path / "alone", *options) == 0
+    assert train(faces, tmp_path / "both", "--workers", "2", *options) == 0
+    assert "device   2 workers x 1 CPU\n" in capsys.readouterr().out
+    alone, both = read_reports(tmp_path / "alone"), read_reports(tmp_path / "both")
+    assert [report["val_loss"] for report in both] == pytest.approx([report["val_loss"] for report in alone], rel=1e-3)
+
+    (tmp_path / "both" / "best.json").unlink()
+    assert main(["--resume", str(tmp_path / "both"), "--workers", "1"]) == 0
+    assert timeless(read_reports(tmp_path / "both")) == timeless(both)
+
+
+@pytest.mark.e2e
+def test_what_workers_refuse_is_a_sentence_and_leaves_no_run_behind(ray_cluster, faces, tmp_path, capsys):
+    assert train(faces, tmp_path / "run", "--workers", "2", "--set", "batch_size=15") == 2
+    assert "batch_size must be a multiple of workers x accumulation = 2 x 1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_that_cannot_write_is_a_sentence():
+    failure = Failure(kind="PermissionError", message="[Errno 13] Permission denied: 'x'", where="", traceback="")
+    with pytest.raises(ExperimentError, match="must be writable from its workers, but one got .Errno 13."):
+        with _errors_of_workers():
+            raise WorkerError(failure, user_error=False, device_broken=False)
