@@ -366,6 +366,5 @@ def test_what_workers_refuse_is_a_sentence_and_leaves_no_run_behind(ray_cluster,
 
 def test_a_worker_that_cannot_write_is_a_sentence():
     failure = Failure(kind="PermissionError", message="[Errno 13] Permission denied: 'x'", where="", traceback="")
-    with pytest.raises(ExperimentError, match="must be writable from its workers, but one got .Errno 13."):
-        with _errors_of_workers():
-            raise WorkerError(failure, user_error=False, device_broken=False)
+    with pytest.raises(ExperimentError, match="must be writable from its workers"), _errors_of_workers():
+        raise WorkerError(failure, user_error=False, device_broken=False)
