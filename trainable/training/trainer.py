@@ -16,6 +16,7 @@ from trainable.data.sampler import BalancedSampler
 from trainable.data.vocabulary import prompts
 from trainable.errors import CheckpointError, DivergedError
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
+from trainable.model.tower_options import apply_tower_options
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
 from trainable.training.objective import Batch, Objective
@@ -61,6 +62,7 @@ class Trainer:
         self.model = build_dual_encoder(
             config, image_size=data.image_size, channels=data.channels, mean=mean, std=std, classes=len(data.classes)
         )
+        apply_tower_options(self.model, config, self.device)
         replica = distribute(self.model, config, ranks, self.device)
         self.prompts = PromptTokens.of(self.model, prompts(data.classes, config.language), self.device)
         self.optimizer = build_optimizer(self.model, config)
