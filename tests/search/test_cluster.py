@@ -31,6 +31,7 @@ def trial(cpus: int = 1, gpus: float = 0.0, workers: int = 1) -> TrialResources:
         (CLUSTER, trial(gpus=0.25), 64),
         (CLUSTER, trial(gpus=0.3), 48),
         (CLUSTER, trial(gpus=0.6), 16),
+        ([Node(cpus=100, gpus=1)], trial(gpus=1 / 49), 49),  # 1 / (1 / 49) < 49
         (CLUSTER, trial(gpus=1, workers=4), 4),
         (CLUSTER, trial(gpus=1, workers=16), 1),
         (CLUSTER, trial(cpus=64), 2),
