@@ -34,6 +34,7 @@ def apply_tower_options(model: DualEncoder, config: TrialConfig, device: torch.d
         checkpoint_activations(model.image_tower.backbone, "image_tower", config.image_tower)
         checkpoint_activations(model.text_tower.backbone, "text_tower", config.text_tower)
     if config.compile:
+        _require_no_sharded_convolutions(model.image_tower.backbone, config)
         require_compiler(device)
         model.image_tower.compile(recompile_limit=RECOMPILE_LIMIT)
         model.text_tower.compile(recompile_limit=RECOMPILE_LIMIT)
@@ -106,6 +107,15 @@ def _require_no_running_statistics(backbone: nn.Module) -> None:
     layers = [layer for layer in backbone.modules() if isinstance(layer, GradientCheckpointingLayer)]
     if any(isinstance(part, _BatchNorm) for layer in layers for part in layer.modules()):
         raise ValueError("its layers hold batch norms, whose running statistics would count each batch twice")
+
+
+def _require_no_sharded_convolutions(backbone: nn.Module, config: TrialConfig) -> None:
+    """Shards part the compiled code between a ResNet's stages, which torch 2.13 then fails to differentiate."""
+    if config.parallelism == "fsdp" and isinstance(backbone, ResNetModel):
+        raise ConfigError(
+            f"compile must go with parallelism=ddp where the image tower is a ResNet, such as {config.image_tower!r}, "
+            "but parallelism is fsdp; choose ddp, a ViT, or compile=false."
+        )
 
 
 @functools.cache

@@ -276,6 +276,11 @@ def test_a_machine_without_a_compiler_is_told_so() -> None:
     assert "no-such-compiler" in str(caught.value)
 
 
+def test_compiled_shards_of_a_resnet_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"compile must go with parallelism=ddp .* 'resnet-tiny', but"):
+        build(TrialConfig(compile=True, parallelism="fsdp"))
+
+
 def test_without_options_a_model_stays_as_it_is() -> None:
     model = build(TrialConfig())
     assert all(module._compiled_call_impl is None for module in model.modules())

@@ -57,7 +57,12 @@ def results(folder: Path) -> Results:
 
 @pytest.mark.parametrize(
     ("function", "tolerance", "cases"),
-    [("steps_in_float64", 1e-9, 18), ("steps_in_float32", 1e-5, 6), ("tower_with_unused_weights", 1e-5, 4)],
+    [
+        ("steps_in_float64", 1e-9, 18),
+        ("steps_in_float32", 1e-5, 6),
+        ("checkpointed_activations", 1e-9, 4),
+        ("tower_with_unused_weights", 1e-5, 4),
+    ],
 )
 def test_loss_and_every_gradient_are_those_of_one_rank_with_the_whole_batch(
     results: Results, function: str, tolerance: float, cases: int

@@ -72,11 +72,12 @@ def one_step(ranks: Ranks | None = None, **fields: Any) -> dict[str, Any]:
 
 
 def compare_steps(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each case on all ranks; the first process compares it with one rank without accumulation."""
+    """Each case on all ranks; the first process compares it with one rank, which saves no memory."""
+    plain = {"parallelism": "ddp", "accumulation": 1, "activation_checkpointing": False}
     compared = []
     for case in cases:
         together = one_step(**case)
-        alone = on_one_rank(lambda case=case: one_step(ONE_RANK, **{**case, "parallelism": "ddp", "accumulation": 1}))
+        alone = on_one_rank(lambda case=case: one_step(ONE_RANK, **{**case, **plain}))
         compared.append({"case": case, "report": together["report"], **(difference(together, alone) if alone else {})})
     return compared
 
@@ -123,6 +124,16 @@ def steps_in_float32() -> Any:
     return compare_steps(
         [{"image_tower": "vit-tiny", "loss": loss, "accumulation": parts} for loss in losses for parts in (1, 2)]
     )
+
+
+def checkpointed_activations() -> Any:
+    cases = [
+        {"image_tower": tower, "parallelism": parallelism, "activation_checkpointing": True}
+        for tower in ("resnet-tiny", "vit-tiny")
+        for parallelism in ("ddp", "fsdp")
+    ]
+    with double_precision():
+        return compare_steps(cases)
 
 
 def tower_with_unused_weights() -> Any:
@@ -236,6 +247,7 @@ def main() -> None:
     for job in (
         steps_in_float64,
         steps_in_float32,
+        checkpointed_activations,
         tower_with_unused_weights,
         fixed_logit_scale,
         resume_copied,
