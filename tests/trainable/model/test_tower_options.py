@@ -1,15 +1,13 @@
 """Activation checkpointing and compiled towers: the same numbers, less memory, code that the next model takes over."""
 
-import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
-from torch._inductor.utils import fresh_cache
 from transformers import (
     AutoModel,
     BertConfig,
@@ -24,9 +22,8 @@ from transformers import (
 
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
-from trainable.model import tower_options
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
-from trainable.model.tower_options import apply_tower_options, require_compiler
+from trainable.model.tower_options import apply_tower_options
 
 CPU = torch.device("cpu")
 VOCABULARY = len(ByT5Tokenizer())
@@ -36,7 +33,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "vit-with-dropout": ViTConfig(image_size=24, patch_size=8, hidden_dropout_prob=0.3, **TRANSFORMER),
     "bert-with-dropout": BertConfig(vocab_size=VOCABULARY, hidden_dropout_prob=0.3, **TRANSFORMER),
     "resnet-of-bottlenecks": ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 2]),
-    "small-resnet": ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[2], layer_type="basic"),
+    "small-resnet": ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic"),
     "small-bert": BertConfig(vocab_size=VOCABULARY, **{**TRANSFORMER, **ONE_LAYER}),
     "small-vit": ViTConfig(image_size=24, patch_size=8, **{**TRANSFORMER, **ONE_LAYER}),
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2),
@@ -171,34 +168,10 @@ def test_a_tower_that_cannot_checkpoint_is_named(
         build(config)
 
 
-@pytest.fixture
-def empty_compiler() -> Iterator[None]:
-    """No code compiled before this test, in the process or on disk."""
-    require_compiler.cache_clear()
-    torch.compiler.reset()
-    counters.clear()
-    with fresh_cache():
-        yield
-    torch.compiler.reset()
-
-
-@pytest.fixture
-def graphs_only(empty_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Towers are captured, guarded and differentiated as ever, but their graphs run without machine code, which takes
-    the C++ compiler a minute."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-    monkeypatch.setattr(tower_options, "require_compiler", lambda device: None)
-
-
-def compiled_graphs() -> int:
-    return int(counters["stats"]["unique_graphs"])
-
-
 @pytest.mark.e2e
-@pytest.mark.usefixtures("graphs_only")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_next_model_of_a_shape_takes_over_the_compiled_code(
-    tower: Callable[[str], str], checkpointing: bool
+    tower: Callable[[str], str], compiled_graphs: Callable[[], int], checkpointing: bool
 ) -> None:
     names = {"image_tower": tower("small-resnet"), "text_tower": tower("small-bert")}
     options = {"compile": True, "activation_checkpointing": checkpointing}
@@ -220,7 +193,7 @@ class UntraceableNorm(nn.BatchNorm2d):
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("graphs_only")
+@pytest.mark.usefixtures("compiled_graphs")
 def test_statistics_count_once_where_the_compiler_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn, "BatchNorm2d", UntraceableNorm)
     expected = results(TrialConfig())
@@ -229,8 +202,9 @@ def test_statistics_count_once_where_the_compiler_gives_up(monkeypatch: pytest.M
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("graphs_only")
-def test_batches_that_vary_are_compiled_for_once(tower: Callable[[str], str]) -> None:
+def test_batches_that_vary_are_compiled_for_once(
+    tower: Callable[[str], str], compiled_graphs: Callable[[], int]
+) -> None:
     names = {"image_tower": tower("small-vit"), "text_tower": tower("small-bert")}
     model = build(TrialConfig(**names, compile=True)).train()
     for images in (6, 5):
@@ -244,8 +218,7 @@ def test_batches_that_vary_are_compiled_for_once(tower: Callable[[str], str]) ->
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("graphs_only")
-def test_many_towers_share_one_process(tower: Callable[[str], str]) -> None:
+def test_many_towers_share_one_process(tower: Callable[[str], str], compiled_graphs: Callable[[], int]) -> None:
     names = [name for name in CONFIGS if name.startswith("vit-of-width-")]
     configs = [TrialConfig(image_tower=tower(name), text_tower=tower("small-bert"), compile=True) for name in names]
     for config in configs:
@@ -260,7 +233,7 @@ def test_many_towers_share_one_process(tower: Callable[[str], str]) -> None:
 
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler")
 @pytest.mark.e2e
-@pytest.mark.usefixtures("empty_compiler")
+@pytest.mark.usefixtures("nothing_compiled")
 def test_machine_code_computes_the_same(tower: Callable[[str], str]) -> None:
     names = {"image_tower": tower("small-resnet"), "text_tower": tower("small-bert")}
     options = {"compile": True, "activation_checkpointing": True}
@@ -268,7 +241,7 @@ def test_machine_code_computes_the_same(tower: Callable[[str], str]) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.usefixtures("empty_compiler")
+@pytest.mark.usefixtures("nothing_compiled")
 def test_a_machine_without_a_compiler_is_told_so() -> None:
     with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(ConfigError) as caught:
         build(TrialConfig(compile=True))
