@@ -4,29 +4,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
-from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors
 
 from search.ledger import LEDGER_NAME, read_ledger, read_trials
 from search.run import main
 
 pytestmark = pytest.mark.e2e
-
-SINGLETONS = {"_AutoscalingCoordinatorActor"}
-"""Actors that belong to the cluster: Ray starts one, once."""
-
-
-def living_actors() -> set[str]:
-    return {actor.class_name for actor in list_actors(filters=[("state", "!=", "DEAD")])} - SINGLETONS
-
-
-def living_placement_groups() -> list[str]:
-    return [name for name, group in placement_group_table().items() if group["state"] != "REMOVED"]
 
 
 def kill_a_worker(after_reports: int, ledger: Path) -> None:
@@ -40,10 +26,8 @@ def kill_a_worker(after_reports: int, ledger: Path) -> None:
         time.sleep(0.05)
 
 
-def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(
-    ray_cluster: str, faces: Path, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
-) -> None:
-    before = ray.available_resources()
+@pytest.mark.usefixtures("free_resources")
+def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(faces: Path, tmp_path: Path) -> None:
     experiment = tmp_path / "x"
     killer = threading.Thread(target=kill_a_worker, args=(3, experiment / LEDGER_NAME))
     killer.start()
@@ -61,6 +45,3 @@ def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(
     assert retried["failure"]["kind"] == "WorkersLostError"
     assert [trial.attempts for trial in trials if trial.trial_id == retried["trial_id"]] == [2]
     assert all([report["epoch"] for report in trial.reports] == [*range(1, trial.epochs + 1)] for trial in trials)
-    assert eventually(lambda: ray.available_resources().get("CPU") == before["CPU"])
-    assert eventually(lambda: living_actors() == set())
-    assert eventually(lambda: living_placement_groups() == [])
