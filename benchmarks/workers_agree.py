@@ -41,12 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(seeds: int, max_epochs: int) -> int:
-    validation = Store.open(prepare_store("synthetic", None)).manifest.counts["validation"]
+    manifest = Store.open(prepare_store("synthetic", None)).manifest
+    images = sum(manifest.counts["validation"][name] for name in manifest.seen_classes)
     with tempfile.TemporaryDirectory() as folder:
         accuracies = np.array(
             [[_accuracy(Path(folder), seed, workers, max_epochs) for workers in WORKERS] for seed in range(seeds)]
         )  # (seeds, 2)
-    return _report(accuracies, sum(validation.values()), max_epochs)
+    return _report(accuracies, images, max_epochs)
 
 
 def _accuracy(folder: Path, seed: int, workers: int, max_epochs: int) -> float:
