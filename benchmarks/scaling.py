@@ -121,7 +121,8 @@ def _exchange_seconds(trainer: Trainer) -> dict[str, float]:
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         trainer.train_epoch()
     events = profiled.key_averages()
-    return {event.key: event.cpu_time_total / 1e6 / STEPS for event in events if event.key.startswith("gloo:")}
+    kinds = ("exchange:", "gloo:")
+    return {event.key: event.cpu_time_total / 1e6 / STEPS for event in events if event.key.startswith(kinds)}
 
 
 def _report(image_tower: str, batch_size: int, ranks: list[dict[str, Any]]) -> int:

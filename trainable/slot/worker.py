@@ -6,12 +6,12 @@ from typing import Any
 
 import ray
 import ray.train.torch
-import torch.distributed as dist
 
 from trainable.errors import GlanceError
 from trainable.slot.failure import describe_failure, is_device_broken
 from trainable.slot.mailbox import Answer, Order
 from trainable.slot.runner import InProcessRunner, Runner, enter_working_folder
+from trainable.training.ranks import Ranks
 
 CLOSE = "close"
 
@@ -44,12 +44,6 @@ def carry_out(runner: Runner, order: Order) -> Answer:
             failure=describe_failure(error),
             user_error=isinstance(error, GlanceError),
             device_broken=is_device_broken(error),
-            exchanges=_exchanges(),
+            exchanges=Ranks.current().exchanges,
         )
-    return Answer(value=value, failure=None, user_error=False, device_broken=False, exchanges=_exchanges())
-
-
-def _exchanges() -> int:
-    """How many collectives this rank has begun on the default process group; torch counts them itself."""
-    group: Any = dist.distributed_c10d._get_default_group()
-    return int(group._get_sequence_number_for_group())
+    return Answer(value=value, failure=None, user_error=False, device_broken=False, exchanges=Ranks.current().exchanges)

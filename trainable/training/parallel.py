@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.resnet.modeling_resnet import ResNetStage
 
@@ -47,11 +49,12 @@ def distribute(model: DualEncoder, config: TrialConfig, ranks: Ranks, device: to
     synchronise_batch_norms(model, ranks, device)
     if config.parallelism == "fsdp":
         return _sharded(model.to(device), ranks)
-    return _replicated(model.to(device=device, memory_format=torch.channels_last), config)  # type: ignore[call-overload]
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _replicated(model, config, ranks)
 
 
-def _replicated(model: DualEncoder, config: TrialConfig) -> nn.Module:
-    """DDP (arXiv 2006.15704) around the model.
+def _replicated(model: DualEncoder, config: TrialConfig, ranks: Ranks) -> nn.Module:
+    """DDP (arXiv 2006.15704) around the model, whose gradients cross ranks the way that everything else does.
 
     A tower from a hub may have weights that no loss reaches, such as an unused pooler; DDP then has to look for them
     in every step.
@@ -59,9 +62,23 @@ def _replicated(model: DualEncoder, config: TrialConfig) -> nn.Module:
     from_scratch = config.image_tower in IMAGE_TOWERS and config.text_tower in TEXT_TOWERS
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # torch 2.13; 2.9 has no other
-        return DistributedDataParallel(
+        replica = DistributedDataParallel(
             model, broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=not from_scratch
         )
+    if ranks.shared_memory is not None:
+        replica.register_comm_hook(ranks, _average)
+    return replica
+
+
+def _average(
+    ranks: Ranks,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[Tensor]:
+    """A bucket of gradients, averaged over the ranks: DDP's communication hook."""
+    averaged: torch.futures.Future[Tensor] = torch.futures.Future()
+    with record_function("exchange: gradients"):
+        averaged.set_result(ranks.sum(bucket.buffer()) / ranks.world_size)
+    return averaged
 
 
 def _sharded(model: DualEncoder, ranks: Ranks) -> nn.Module:

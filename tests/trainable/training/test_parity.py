@@ -60,6 +60,7 @@ def results(folder: Path) -> Results:
     [
         ("steps_in_float64", 1e-9, 18),
         ("steps_in_float32", 1e-5, 6),
+        ("through_sockets", 1e-9, 2),
         ("checkpointed_activations", 1e-9, 4),
         ("tower_with_unused_weights", 1e-5, 4),
     ],
@@ -79,6 +80,10 @@ def test_loss_and_every_gradient_are_those_of_one_rank_with_the_whole_batch(
         assert len(result["gradients"]) > 30
         for name, error in (result["gradients"] | result["statistics"]).items():
             assert error < tolerance, (result["case"], name, error)
+
+
+def test_ranks_of_one_machine_share_memory_and_connect_once(results: Results) -> None:
+    assert results("shared_memory") == 2 * [{"sum": [3.0], "exchanges": 1, "same": True}]
 
 
 def test_reports_are_the_same_on_all_ranks(results: Results) -> None:

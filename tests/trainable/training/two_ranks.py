@@ -71,12 +71,12 @@ def one_step(ranks: Ranks | None = None, **fields: Any) -> dict[str, Any]:
     return {"report": report, "gradients": gradients, "statistics": statistics}
 
 
-def compare_steps(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def compare_steps(cases: list[dict[str, Any]], ranks: Ranks | None = None) -> list[dict[str, Any]]:
     """Each case on all ranks; the first process compares it with one rank, which saves no memory."""
     plain = {"parallelism": "ddp", "accumulation": 1, "activation_checkpointing": False}
     compared = []
     for case in cases:
-        together = one_step(**case)
+        together = one_step(ranks, **case)
         alone = on_one_rank(lambda case=case: one_step(ONE_RANK, **{**case, **plain}))
         compared.append({"case": case, "report": together["report"], **(difference(together, alone) if alone else {})})
     return compared
@@ -124,6 +124,22 @@ def steps_in_float32() -> Any:
     return compare_steps(
         [{"image_tower": "vit-tiny", "loss": loss, "accumulation": parts} for loss in losses for parts in (1, 2)]
     )
+
+
+def through_sockets() -> Any:
+    """The same without shared memory, as on two machines."""
+    towers: list[dict[str, Any]] = [{"image_tower": "resnet-tiny"}, {"image_tower": "vit-tiny", "accumulation": 2}]
+    with double_precision():
+        return compare_steps(towers, Ranks(RANK, WORLD_SIZE))
+
+
+def shared_memory() -> Any:
+    """Whether these ranks have some, what is left of its file, and how often it was used for one sum."""
+    ranks = Ranks.current()
+    assert ranks.shared_memory is not None
+    before = ranks.exchanges
+    total = ranks.sum(torch.tensor([RANK + 1.0]))
+    return {"sum": total.tolist(), "exchanges": ranks.exchanges - before, "same": Ranks.current() is ranks}
 
 
 def checkpointed_activations() -> Any:
@@ -247,6 +263,8 @@ def main() -> None:
     for job in (
         steps_in_float64,
         steps_in_float32,
+        through_sockets,
+        shared_memory,
         checkpointed_activations,
         tower_with_unused_weights,
         fixed_logit_scale,
