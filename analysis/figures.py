@@ -24,8 +24,20 @@ NAMED = 3
 
 _LABEL_LETTERS = 16
 _LEGEND = {**STATE_WORDS, "FINISHED": "to the end"}
-_SYMBOLS: dict[str, Symbol] = {"STOPPED": "ring", "RUNNING": "triangle", "FINISHED": "disc", "FAILED": "cross"}
-_ROLES: dict[str, Role] = {"STOPPED": "stopped", "RUNNING": "running", "FINISHED": "finished", "FAILED": "failed"}
+_SYMBOLS: dict[str, Symbol] = {
+    "STOPPED": "ring",
+    "PAUSED": "ring",
+    "RUNNING": "triangle",
+    "FINISHED": "disc",
+    "FAILED": "cross",
+}
+_ROLES: dict[str, Role] = {
+    "STOPPED": "stopped",
+    "PAUSED": "stopped",
+    "RUNNING": "running",
+    "FINISHED": "finished",
+    "FAILED": "failed",
+}
 _PODIUM: tuple[Role, ...] = ("best", "second", "third")
 
 
@@ -98,7 +110,7 @@ def curves(
     crowd = shown[~shown["trial_id"].isin(named["trial_id"])]
     series = [
         _lines(_LEGEND[state], usable, crowd[crowd["state"] == state], column, _ROLES[state])
-        for state in ("STOPPED", "FINISHED", "RUNNING", "FAILED")
+        for state in ("STOPPED", "PAUSED", "FINISHED", "RUNNING", "FAILED")
     ]
     series += [
         _lines(
@@ -222,7 +234,8 @@ def _by_state(shown: pd.DataFrame, chance: float | None) -> tuple[Series, ...]:
     valued = shown[shown["y"].notna()]
     foot = _foot([*valued["y"], *([] if chance is None else [chance])])
     series = [
-        _points(state, valued[valued["state"] == state], scaled=True) for state in ("STOPPED", "RUNNING", "FINISHED")
+        _points(state, valued[valued["state"] == state], scaled=True)
+        for state in ("STOPPED", "PAUSED", "RUNNING", "FINISHED")
     ]
     failed = shown[shown["state"] == "FAILED"]
     series.append(_points("FAILED", failed.assign(y=failed["y"].fillna(foot)), scaled=False))

@@ -18,6 +18,7 @@ _EDGED_VALUES = 4
 STATE_WORDS = {
     "PENDING": "waiting",
     "RUNNING": "unfinished",
+    "PAUSED": "paused at a rung",
     "FINISHED": "trained to the end",
     "STOPPED": "stopped early",
     "FAILED": "failed",

@@ -13,13 +13,16 @@ from typing import Any
 from ray import tune
 
 from search.experiment import Experiment
+from search.ledger import read_ledger
 from search.options import SearchOptions
 from search.ray_patches import lost_slots_are_deaths
 from search.recorder import Recorder
+from search.resume import rebuild, settle
 from search.schedulers import SchedulerOptions, build_scheduler
-from search.searchers import Objective, build_searcher
+from search.searchers import Objective, SearcherOptions, build_searcher
+from search.source import TrialSource
 from search.spaces import Space
-from search.tune_adapters import RecordingCallback, SearchStopper, TrialSource
+from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher
 from trainable.config import TrialConfig
 from trainable.data.store import Store
 from trainable.slot.cluster import Node, TrialResources
@@ -52,9 +55,29 @@ class Search:
     slots: int
     """Trials that run at one time."""
     experiment: Experiment
+    manifest: dict[str, Any]
+    """What `experiment.json` says of it."""
 
 
-def run_trials(search: Search, recorder: Recorder, tick: Callable[[], None]) -> None:
+def build_source(search: Search, recorder: Recorder) -> TrialSource:
+    """The source of trials, with scheduler and searcher as the ledger so far left them."""
+    options = search.options
+    scheduler = build_scheduler(str(options.scheduler), scheduler_options(options))
+    searcher = build_searcher(options.algo, searcher_options(search))
+    trials = rebuild(read_ledger(search.experiment.ledger_path), scheduler, searcher, metric=options.metric)
+    source = TrialSource(
+        searcher,
+        scheduler,
+        recorder,
+        TrialConfig(seed=options.seed),
+        metric=options.metric,
+        trials=options.trials,
+    )
+    settle(source, trials)
+    return source
+
+
+def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Callable[[], None]) -> None:
     """Run trials until all have ended or the recorder says stop; `tick` is called several times a second.
 
     A trial that the search's end cut off has no end in the ledger, and keeps its checkpoint. Ctrl-C and SIGTERM ask
@@ -63,12 +86,13 @@ def run_trials(search: Search, recorder: Recorder, tick: Callable[[], None]) -> 
     os.environ.update(TUNE_SETTINGS)
     options = search.options
     folder = search.experiment.log.resolve()
+    scheduler = TuneScheduler(source, options.metric)
     tuner = tune.Tuner(
         _slot_class(search),
         tune_config=tune.TuneConfig(
-            search_alg=_trial_source(search, recorder),
-            scheduler=build_scheduler(str(options.scheduler), _scheduler_options(options)),
-            num_samples=options.trials,
+            search_alg=TuneSearcher(source, metric=options.metric, mode=options.mode),
+            scheduler=scheduler,
+            num_samples=-1,
             max_concurrent_trials=search.slots,
             reuse_actors=True,
             trial_name_creator=_trial_id,
@@ -78,13 +102,15 @@ def run_trials(search: Search, recorder: Recorder, tick: Callable[[], None]) -> 
             name="tune",
             storage_path=str(folder),
             stop=SearchStopper(recorder),
-            callbacks=[RecordingCallback(recorder, tick)],
+            callbacks=[RecordingCallback(source, scheduler, recorder, tick)],
             failure_config=tune.FailureConfig(max_failures=options.max_failures),
             verbose=0,
         ),
     )
     with _interruptible(recorder), lost_slots_are_deaths():
         tuner.fit()
+    if recorder.stop_state is None:
+        source.end_paused()
 
 
 def _slot_class(search: Search) -> Any:
@@ -113,20 +139,26 @@ def slot_request(resources: TrialResources) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([own if resources.workers == 1 else {"memory": 1}])
 
 
-def _trial_source(search: Search, recorder: Recorder) -> TrialSource:
-    metric, mode = search.options.metric, search.options.mode
-    objective = Objective(metric=metric, mode=mode)
-    searcher = build_searcher(search.options.algo, search.space, objective, seed=search.options.seed)
-    return TrialSource(searcher, recorder, TrialConfig(seed=search.options.seed), metric=metric, mode=mode)
-
-
-def _scheduler_options(options: SearchOptions) -> SchedulerOptions:
+def scheduler_options(options: SearchOptions) -> SchedulerOptions:
+    """What the options say of the scheduler."""
     return SchedulerOptions(
         metric=options.metric,
         mode=options.mode,
         max_epochs=options.max_epochs,
         grace_epochs=options.grace_epochs,
         reduction_factor=options.reduction_factor,
+        seed=options.seed,
+    )
+
+
+def searcher_options(search: Search) -> SearcherOptions:
+    """What the options say of the searcher."""
+    options = search.options
+    return SearcherOptions(
+        space=search.space,
+        objective=Objective(metric=options.metric, mode=options.mode),
+        seed=options.seed,
+        journal=search.experiment.study if options.algo == "optuna" else None,
     )
 
 

@@ -79,6 +79,12 @@ class EventFiles:
         writer.add_event(Event(wall_time=report["time"], step=int(report["epoch"]), summary=summary))
         writer.flush()
 
+    def paused(self, trial: TrialRecord) -> None:
+        """Close the trial's file until it goes on."""
+        writer = self._writers.pop(trial.trial_id, None)
+        if writer is not None:
+            writer.close()
+
     def ended(self, trial: TrialRecord) -> None:
         """Write how the trial ended, and close its file."""
         end = plugin_data_pb2.SessionEndInfo(status=_STATUS[trial.state], end_time_secs=trial.ended_time)

@@ -3,6 +3,7 @@
 experiment.json   what was asked, of which data, with which versions, on which hardware
 ledger.jsonl      every event (`search.ledger`)
 best.json best/   the best trial: config and metrics; its weights
+study.log         Optuna's study, where Optuna draws
 failures/         one full traceback per distinct cause
 checkpoints/      <trial_id>/last and <trial_id>/best of the trials that keep theirs
 tensorboard/      event files, a folder per trial
@@ -115,6 +116,11 @@ class Experiment:
         return self.path / "tensorboard"
 
     @property
+    def study(self) -> Path:
+        """The file of Optuna's study, which `optuna-dashboard` opens."""
+        return self.path / "study.log"
+
+    @property
     def failures(self) -> Path:
         """The folder of tracebacks."""
         return self.path / "failures"
@@ -138,6 +144,21 @@ class Experiment:
         if not isinstance(document, dict):
             raise ExperimentError(f"{self.manifest_path} must hold a JSON object, but holds {type(document).__name__}.")
         return document
+
+    def note_resume(self, manifest: Mapping[str, Any]) -> None:
+        """Let `experiment.json` say what is asked now, and that the search was taken up again, when and by which code.
+
+        What an experiment was before stays: its name, when it was made, and the versions that it began with.
+        """
+        before = self.read_manifest()
+        resumed = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": manifest["command"],
+            "versions": versions(),
+            "git_commit": git_commit(Path(__file__).resolve().parents[1]),
+        }
+        document = {**before, **manifest, "command": before["command"]}
+        write_json(self.manifest_path, plain({**document, "resumed": [*before.get("resumed", []), resumed]}))
 
     def write_best(self, trial: TrialRecord, report: Report, dataset: Mapping[str, Any]) -> None:
         """Write `best.json`: the trial, the epoch of `report`, and its metrics.

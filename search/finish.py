@@ -37,7 +37,7 @@ def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
 
 
 def keep_best(search: Search, recorder: Recorder) -> None:
-    """Copy the best trial's weights to `best/` and write `best.json`; nothing where no trial has any.
+    """Copy the best trial's weights to `best/` and write `best.json`; nothing where none has any, or it is there.
 
     `best.json` comes last, so that where it exists `best/` is whole.
     """
@@ -46,17 +46,21 @@ def keep_best(search: Search, recorder: Recorder) -> None:
     if found is None:
         return
     trial, report = found
+    best = _read_json(experiment.best_path)
+    if best is not None and (best["trial_id"], best["epoch"]) == (trial.trial_id, report["epoch"]):
+        return  # found by an earlier run of the search, and tested
     _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
     experiment.write_best(trial, report, experiment.read_manifest()["dataset"])
 
 
 def measure_on_test(search: Search) -> dict[str, Any] | None:
-    """Measure `best/` on the test split, once, and add that to `best.json`; nothing where there is no best trial.
+    """Measure `best/` on the test split, once, and add that to `best.json`; nothing where there is none, or it was.
 
     Where that fails everything else is kept; returns the failure as a ledger would hold it, with its traceback on file.
     """
     experiment = search.experiment
-    if not experiment.best_path.exists():
+    best = _read_json(experiment.best_path)
+    if best is None or "test_accuracy" in best["metrics"]:
         return None
     folder, store = str(experiment.best.resolve()), str(search.store.path.resolve())
     try:

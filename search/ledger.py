@@ -1,7 +1,8 @@
 """The ledger: every event of an experiment, one JSON object a line, only ever appended.
 
     search_started | search_ended     the experiment: trial_id is null
-    created -> started -> report* -> ended     a trial; (retried -> started) comes again where its processes died
+    created -> started -> report* -> ended     a trial; (retried -> started) comes again where its processes died,
+                                               (paused -> promoted -> started) where it waited at a rung
 
 Every line has `event`, `trial_id` and `time` (Unix seconds). A number that is not finite is written as null. This
 module loads neither torch nor ray: it is all that the analysis reads of a search.
@@ -23,7 +24,7 @@ from trainable.errors import ExperimentError
 
 LEDGER_NAME = "ledger.jsonl"
 TORN_NAME = "ledger.torn"
-STATES = ("PENDING", "RUNNING", "FINISHED", "STOPPED", "FAILED")
+STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "STOPPED", "FAILED")
 ENDED_STATES = ("FINISHED", "STOPPED", "FAILED")
 SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET", "FAILED")
 
@@ -113,6 +114,14 @@ class LedgerWriter:
     def retried(self, trial_id: str, *, attempt: int, failure: Mapping[str, Any]) -> None:
         """The processes of an attempt died; the trial will be started again."""
         self._append("retried", trial_id, attempt=attempt, failure=dict(failure))
+
+    def paused(self, trial_id: str) -> None:
+        """The trial gave its slot back, and waits at a rung with its checkpoint."""
+        self._append("paused", trial_id)
+
+    def promoted(self, trial_id: str) -> None:
+        """A paused trial goes on, and waits for a slot."""
+        self._append("promoted", trial_id)
 
     def report(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """An epoch is over; `metrics` holds `epoch` and numbers."""
@@ -277,8 +286,18 @@ def _fold_ended(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     trial.state, trial.failure, trial.ended_time = event["state"], event.get("failure"), event["time"]
 
 
+def _fold_paused(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.state = "PAUSED"
+
+
+def _fold_promoted(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.state = "PENDING"
+
+
 _FOLDS: dict[str, Callable[[TrialRecord, Mapping[str, Any]], None]] = {
     "started": _fold_started,
+    "paused": _fold_paused,
+    "promoted": _fold_promoted,
     "report": _fold_report,
     "ended": _fold_ended,
 }

@@ -24,6 +24,7 @@ def build_manifest(
 ) -> dict[str, Any]:
     """What was asked, of which data, on what; `Experiment.create` adds name, time, versions and commit."""
     return {
+        "options": options.to_dict(),
         "command": [*sys.argv[:1], *(sys.argv[1:] if argv is None else argv)],
         "algorithm": options.algo,
         "scheduler": options.scheduler,

@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 
 import yaml
 
+from search.experiment import Experiment
 from search.spaces import SPACES, Space, build_space, require_whole_shares
 from trainable.errors import ConfigError, nearest
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
-SCHEDULERS = ("asha", "none")
+SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "none")
 METRICS = {
     "val_accuracy": "max",
     "val_balanced_accuracy": "max",
@@ -23,6 +24,11 @@ METRICS = {
     "train_loss": "min",
 }
 """What a search can rank trials by -> whether more (`max`) or less (`min`) is better."""
+RESUMABLE = (
+    *("trials", "max_epochs", "time_budget", "data_path", "workers_per_trial", "max_concurrent", "cpus_per_worker"),
+    *("gpus_per_worker", "max_failures", "keep_best"),
+)
+"""What may be asked anew where a search goes on."""
 MAX_SEED = 2**32 - 1
 """The largest seed that every searcher takes."""
 MAX_FLAGS = 40
@@ -54,7 +60,9 @@ class SearchOptions:
 
     algo: str = _option("asha", "Search", f"how trials are drawn: {', '.join(ALGORITHMS)}; asha draws at random")
     scheduler: str | None = _option(
-        None, "Search", "what stops trials early: asha or none (default: none for --algo random, else asha)"
+        None,
+        "Search",
+        f"what stops trials early: {', '.join(SCHEDULERS)} (default: none for --algo random, else asha)",
     )
     space: str = _option("scratch", "Search", f"the search space: {', '.join(SPACES)}")
     overrides: tuple[str, ...] = _option(
@@ -98,6 +106,9 @@ class SearchOptions:
     )
     storage: str = _option("results", "Output", "the folder that holds all experiments", metavar="FOLDER")
     keep_best: int = _option(3, "Output", "how many of the best trials keep their weights", metavar="K")
+    resume: str | None = _option(
+        None, "Output", "an experiment's folder: go on with its search, with what it was asked", metavar="FOLDER"
+    )
 
     def __post_init__(self) -> None:
         """Fill in the scheduler and check every field."""
@@ -111,7 +122,7 @@ class SearchOptions:
         _require_one_of("metric", self.metric, METRICS)
         _require(
             not (self.algo == "asha" and self.scheduler == "none"),
-            "--algo asha needs its scheduler; use --algo random to stop no trial",
+            "--algo asha needs a scheduler; use --algo random to stop no trial",
             "--scheduler none",
         )
         for name in ("trials", "max_epochs", "grace_epochs", "keep_best", "workers_per_trial"):
@@ -126,6 +137,10 @@ class SearchOptions:
         if self.gpus_per_worker is not None:
             _check_gpus(self.gpus_per_worker, self.workers_per_trial)
         _ = self.time_budget_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was asked, as `experiment.json` keeps it for `--resume`."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "resume"}
 
     @property
     def mode(self) -> str:
@@ -172,10 +187,28 @@ def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
     from_file = {} if config is None else read_config(Path(_expand_home("config", config)))
     overrides = (*from_file.pop("overrides", ()), *values.pop("overrides", ()))
     merged = {**from_file, **values}
-    for name in ("storage", "data_path"):
+    for name in ("storage", "data_path", "resume"):
         if merged.get(name) is not None:
             merged[name] = _expand_home(name, merged[name])
+    if merged.get("resume") is not None:
+        return _resumed(Path(merged["resume"]), {**merged, **({"overrides": overrides} if overrides else {})})
     return SearchOptions(**merged, overrides=overrides)
+
+
+def _resumed(folder: Path, given: dict[str, Any]) -> SearchOptions:
+    """What the experiment in `folder` was asked, with what is asked anew; raises `ConfigError`."""
+    asked = Experiment.open(folder).read_manifest().get("options")
+    known = {field.name for field in dataclasses.fields(SearchOptions)}
+    if not isinstance(asked, dict) or not asked.keys() <= known:
+        raise ConfigError(f"--resume needs an experiment that this version began, but {folder} is of another one.")
+    asked = {**asked, "overrides": tuple(asked["overrides"]), "storage": str(folder.parent), "name": folder.name}
+    for name, value in given.items():
+        if name not in (*RESUMABLE, "resume") and value != asked[name]:
+            raise ConfigError(
+                f"{_flag(name)} must stay what it was where a search goes on, but it was {asked[name]} and now is "
+                f"{value}. Leave it away, or begin a new search."
+            )
+    return SearchOptions(**{**asked, **given, "storage": asked["storage"], "name": asked["name"]})
 
 
 def build_parser() -> argparse.ArgumentParser:

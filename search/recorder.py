@@ -27,6 +27,10 @@ class Listener(Protocol):
         """An epoch of the trial is over."""
         ...
 
+    def paused(self, trial: TrialRecord) -> None:
+        """The trial waits at a rung."""
+        ...
+
     def ended(self, trial: TrialRecord) -> None:
         """No further report will come."""
         ...
@@ -59,6 +63,10 @@ class Expendable:
     def reported(self, trial: TrialRecord, report: Report) -> None:
         """Pass it on."""
         self._tell(lambda listener: listener.reported(trial, report))
+
+    def paused(self, trial: TrialRecord) -> None:
+        """Pass it on."""
+        self._tell(lambda listener: listener.paused(trial))
 
     def ended(self, trial: TrialRecord) -> None:
         """Pass it on."""
@@ -103,7 +111,6 @@ class Recorder:
         *,
         retained: Callable[[TrialRecord], None],
         trials: int,
-        max_epochs: int,
         time_budget_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,7 +118,6 @@ class Recorder:
         self._listeners = listeners
         self._retained = retained
         self._alike = min(ALIKE_FAILURES, trials)
-        self._max_epochs = max_epochs
         self._clock = clock
         self._deadline = None if time_budget_seconds is None else clock() + time_budget_seconds
         self._stop_state: str | None = None
@@ -148,6 +154,16 @@ class Recorder:
         described = record_failure(self._ledger.path.parent, failure)
         self._ledger.retried(trial_id, attempt=self.trials[trial_id].attempts, failure=described)
 
+    def paused(self, trial_id: str) -> None:
+        """The scheduler let the trial wait at a rung."""
+        self._ledger.paused(trial_id)
+        for listener in self._listeners:
+            listener.paused(self.trials[trial_id])
+
+    def promoted(self, trial_id: str) -> None:
+        """The scheduler let a paused trial go on."""
+        self._ledger.promoted(trial_id)
+
     def reported(self, trial_id: str, report: Mapping[str, Any]) -> None:
         """An epoch is over; one that is known already, from before a restart, is passed over."""
         trial = self.trials[trial_id]
@@ -159,8 +175,8 @@ class Recorder:
 
     def completed(self, trial_id: str) -> None:
         """The trial reached its last epoch, or the scheduler stopped it before."""
-        state = "FINISHED" if self.trials[trial_id].epochs >= self._max_epochs else "STOPPED"
-        self._ended(trial_id, state, None)
+        trial = self.trials[trial_id]
+        self._ended(trial_id, "FINISHED" if trial.epochs >= trial.config["max_epochs"] else "STOPPED", None)
 
     def failed(self, trial_id: str, failure: Mapping[str, Any]) -> None:
         """The trial failed; `failure` is a `trainable.slot.failure.Failure`."""

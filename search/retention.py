@@ -16,8 +16,7 @@ from search.ledger import TrialRecord, best_report
 class Retention:
     """Decides for each trial that ends which folders go, and removes them.
 
-    `keep_best` is k; `metric` and `mode` (`max` or `min`) rank the trials as `best_report` does. After a restart, tell
-    it the trials that ended before, in any order, and call `sweep`.
+    `keep_best` is k; `metric` and `mode` (`max` or `min`) rank the trials as `best_report` does.
     """
 
     def __init__(self, checkpoints: Path, *, keep_best: int, metric: str, mode: str) -> None:
@@ -32,6 +31,16 @@ class Retention:
         self.kept, dropped = rank([*self.kept, trial], self._metric, self._mode, self._keep_best)
         for loser in dropped:
             _remove(self._checkpoints / loser.trial_id)
+
+    def restore(self, trials: Iterable[TrialRecord]) -> None:
+        """Take up the trials of an earlier run of the search, and remove what it did not come to remove."""
+        going_on = set()
+        for trial in trials:
+            if trial.ended:
+                self.ended(trial)
+            else:
+                going_on.add(trial.trial_id)
+        self.sweep(going_on)
 
     def sweep(self, running: Collection[str]) -> None:
         """Remove the folder of every trial that is neither kept nor in `running` (trial ids)."""

@@ -1,6 +1,7 @@
 """Search the hyperparameters of a CLIP-style emotion model.
 
     python search/run.py --algo asha --trials 16 --max-epochs 8 --name demo
+    python search/run.py --resume results/demo
 
 Exit status: 0 when the search ended in order and has a best trial; 1 when no trial succeeded, the first ones all
 failed alike, the best one could not be tested, or an error in the program ended the search; 2 when what was asked
@@ -40,14 +41,19 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from rich.console import Console
 
-    from search.experiment import require_usable
+    from search.experiment import Experiment, require_usable
     from search.finish import exit_status, print_summary
     from search.quiet import Quiet
     from trainable.data.preparation import prepare_store
     from trainable.data.store import Store
+    from trainable.provenance import reopen_data
 
-    require_usable(Path(options.storage), options.name)
-    store = Store.open(prepare_store(options.dataset, options.data_path))
+    if options.resume is None:
+        require_usable(Path(options.storage), options.name)
+        store = Store.open(prepare_store(options.dataset, options.data_path))
+    else:
+        began_with = Experiment.open(Path(options.resume)).read_manifest()["dataset"]
+        store = reopen_data({**began_with, "path": options.data_path})
     store.verify()
     with Quiet(Path(options.storage)) as quiet:
         search, recorder, ending, untested = _search(options, space, store, quiet, argv)
@@ -72,6 +78,8 @@ def _search(
         search = _prepare(options, space, store, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
         with LedgerWriter(search.experiment.ledger_path) as ledger:
+            if options.resume is not None:
+                search.experiment.note_resume(search.manifest)
             ledger.search_started()
             recorder, ending = _run_trials(search, ledger, quiet)
         untested = measure_on_test(search) if ending.broken is None else None
@@ -109,7 +117,10 @@ def _prepare(
     preflight(space, store.path.resolve(), nodes, resources, seed=options.seed)
     nodes = current_nodes()
     manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
-    experiment = Experiment.create(Path(options.storage), options.name, manifest)
+    if options.resume is None:
+        experiment = Experiment.create(Path(options.storage), options.name, manifest)
+    else:
+        experiment = Experiment.open(Path(options.resume))
     return Search(
         options=options,
         space=space,
@@ -118,6 +129,7 @@ def _prepare(
         resources=resources,
         slots=slots,
         experiment=experiment,
+        manifest=manifest,
     )
 
 
@@ -126,7 +138,7 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
     from rich.console import Console
 
     from search.console import Display, Plan
-    from search.driver import run_trials
+    from search.driver import build_source, run_trials
     from search.ending import conclude
     from search.event_files import EventFiles
     from search.recorder import Expendable, Recorder
@@ -142,6 +154,7 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
         time_budget_seconds=options.time_budget_seconds,
     )
     retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=options.metric, mode=options.mode)
+    retention.restore(ledger.trials.values())
     with (
         Expendable(
             "the event files for TensorBoard",
@@ -155,12 +168,12 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
             [event_files],
             retained=retention.ended,
             trials=options.trials,
-            max_epochs=options.max_epochs,
             time_budget_seconds=options.time_budget_seconds,
         )
         ended_by: BaseException | None = None
         try:
-            run_trials(search, recorder, tick=lambda: display.update(recorder.trials.values()))
+            source = build_source(search, recorder)
+            run_trials(search, source, recorder, tick=lambda: display.update(recorder.trials.values()))
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             ended_by = error
         ending = conclude(search, recorder, ledger, ended_by)

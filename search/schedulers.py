@@ -1,10 +1,48 @@
-"""What decides after each report whether a trial goes on."""
+"""What decides after each report whether a trial goes on.
 
+A scheduler is a state machine over the reports, in the order in which the ledger has them: it knows no clock, no slot
+and no Ray. Fed with the events of a ledger again it makes the same decisions, which is how a search goes on after its
+driver died (`search.resume`), and how the simulator runs it (`search.simulate`).
+"""
+
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from trainable.errors import ConfigError, nearest
+
+
+class Decision(enum.StrEnum):
+    """What becomes of a trial after a report."""
+
+    CONTINUE = "CONTINUE"
+    PAUSE = "PAUSE"
+    """It gives its slot back, and goes on from its checkpoint once it is promoted."""
+    STOP = "STOP"
+
+
+class Scheduler(Protocol):
+    """Decides which trials go on."""
+
+    def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+        """A trial reached a value of the metric at the end of `epoch`; None or NaN where it is not finite.
+
+        An epoch that was reported already, by a trial that went on from a checkpoint, gets the decision it got then.
+        """
+        ...
+
+    def on_end(self, trial_id: str) -> None:
+        """No further report of the trial will come: it is finished, failed or was stopped."""
+        ...
+
+    def promotable(self) -> str | None:
+        """The paused trial that should go on before any new one begins; None where there is none. Changes nothing."""
+        ...
+
+    def on_promote(self, trial_id: str) -> None:
+        """A paused trial goes on."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,37 +57,67 @@ class SchedulerOptions:
     """Epochs before a trial can be stopped."""
     reduction_factor: int
     """One in so many trials passes each rung."""
+    seed: int = 0
 
 
-def build_scheduler(name: str, options: SchedulerOptions) -> Any:
-    """The `ray.tune.schedulers.TrialScheduler` of a name; raises `ConfigError` for an unknown one.
+class RunAll:
+    """Stops a trial only where its metric is not finite."""
 
-    A report that is not finite never reaches a scheduler: the slot ends such a trial as a failure.
-    """
+    def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+        """Go on."""
+        return Decision.CONTINUE if is_number(value) else Decision.STOP
+
+    def on_end(self, trial_id: str) -> None:
+        """Nothing to remember."""
+
+    def promotable(self) -> str | None:
+        """No trial is ever paused."""
+        return None
+
+    def on_promote(self, trial_id: str) -> None:
+        """No trial is ever paused."""
+
+
+def is_number(value: float | None) -> bool:
+    """Whether a metric is finite."""
+    return value is not None and value - value == 0
+
+
+def build_scheduler(name: str, options: SchedulerOptions) -> Scheduler:
+    """The scheduler of a name; raises `ConfigError` for an unknown one."""
     if name not in SCHEDULERS:
         raise ConfigError(f"--scheduler must name a scheduler, but got {name!r}.{nearest(name, SCHEDULERS)}")
     return SCHEDULERS[name](options)
 
 
-def _build_asha(options: SchedulerOptions) -> Any:
-    """ASHA in its stopping form (Li et al., arXiv 1810.05934, section 3.3), one bracket, rungs counted in epochs."""
-    from ray.tune.schedulers import AsyncHyperBandScheduler
+def _build_asha(options: SchedulerOptions) -> Scheduler:
+    from search.asha import StoppingAsha
 
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=options.metric,
-        mode=options.mode,
-        max_t=options.max_epochs,
-        grace_period=options.grace_epochs,
-        reduction_factor=options.reduction_factor,
-        brackets=1,
-    )
+    return StoppingAsha(options)
 
 
-def _build_none(options: SchedulerOptions) -> Any:
-    from ray.tune.schedulers import FIFOScheduler
+def _build_asha_promote(options: SchedulerOptions) -> Scheduler:
+    from search.asha import PromotingAsha
 
-    return FIFOScheduler()
+    return PromotingAsha(options)
 
 
-SCHEDULERS: dict[str, Callable[[SchedulerOptions], Any]] = {"asha": _build_asha, "none": _build_none}
+def _build_hyperband(options: SchedulerOptions) -> Scheduler:
+    from search.asha import Hyperband
+
+    return Hyperband(options)
+
+
+def _build_median(options: SchedulerOptions) -> Scheduler:
+    from search.median import MedianRule
+
+    return MedianRule(options)
+
+
+SCHEDULERS: dict[str, Callable[[SchedulerOptions], Scheduler]] = {
+    "asha": _build_asha,
+    "asha-promote": _build_asha_promote,
+    "hyperband": _build_hyperband,
+    "median": _build_median,
+    "none": lambda options: RunAll(),
+}

@@ -1,144 +1,153 @@
-"""What draws the next trial's hyperparameters: random sampling, TPE of Optuna, TPE of HyperOpt.
+"""What draws the next trial's hyperparameters: at random, by Optuna's samplers, by HyperOpt's TPE.
 
-A searcher is three calls, with which a driver, a simulator and a replay of the ledger all work: `suggest` a config,
-`on_report` of an epoch, `on_end` of a trial. `build_searcher` turns an algorithm's name into one; objects inside.
+A searcher draws configs and is told what became of them, by the records of the ledger: in a search, in the simulator,
+and where a search goes on after its driver died, which is when `restore` tells it what was drawn before. The same seed
+and the same records give the same draws. `build_searcher` turns an algorithm's name into one; objects inside.
 """
 
-import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from search.dimensions import Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value
+from search.dimensions import Value
+from search.ledger import Report, TrialRecord, is_finite
 from search.spaces import Space
 from trainable.errors import ConfigError, nearest
+
+REDRAWS = 1000
+"""So many draws in a row that were all drawn before mean that the space has nothing more."""
 
 
 class Searcher(Protocol):
     """Draws configs and learns from what became of them."""
 
-    def suggest(self, trial_id: str) -> dict[str, Value]:
-        """The next trial's hyperparameters: every dimension of the space, fixed ones included."""
+    def suggest(self, trial_id: str) -> dict[str, Value] | None:
+        """The next trial's hyperparameters: every dimension of the space, fixed ones included.
+
+        None where everything that can be drawn was drawn: no config is drawn twice.
+        """
         ...
 
-    def on_report(self, trial_id: str, epoch: int, value: float) -> None:
-        """A trial reached a finite `value` of the metric at the end of `epoch`."""
+    def restore(self, trial: TrialRecord) -> None:
+        """A trial that was drawn before, ended or not, with all its reports; called in order of the trials' numbers."""
         ...
 
-    def on_end(self, trial_id: str, value: float | None) -> None:
-        """A trial is over, at its last `value` of the metric; None where it failed."""
+    def on_report(self, trial: TrialRecord, report: Report) -> None:
+        """An epoch of a trial is over; its numbers are finite, and no epoch comes twice."""
+        ...
+
+    def on_end(self, trial: TrialRecord) -> None:
+        """A trial is over: FINISHED, STOPPED by the scheduler, or FAILED."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a search looks for."""
+    """What a search looks for; the scheduler and the best trial go by the first of several metrics."""
 
     metric: str
     mode: str
     """`max` or `min`."""
+    further: tuple[tuple[str, str], ...] = ()
+    """Second and later metrics, each with its mode."""
+
+    @property
+    def metrics(self) -> tuple[tuple[str, str], ...]:
+        """Every metric with its mode."""
+        return ((self.metric, self.mode), *self.further)
+
+    def values(self, report: Mapping[str, Any]) -> list[float] | None:
+        """What a report says of each metric; None where one is missing or not finite."""
+        values = [report.get(name) for name, _ in self.metrics]
+        return [float(value) for value in values if value is not None] if all(map(is_finite, values)) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearcherOptions:
+    """What a searcher is built from."""
+
+    space: Space
+    objective: Objective
+    seed: int
+    sampler: str | None = None
+    """One of `search.optuna_searcher.SAMPLERS`, for `optuna` alone."""
+    journal: Path | None = None
+    """File of Optuna's journal storage; None keeps the study in memory."""
 
 
 class RandomSearcher:
-    """Independent draws; the n-th depends on the seed and n alone."""
+    """Independent draws; the n-th depends on the seed and n alone, and one that was drawn before is passed over."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._seed = seed
         self._drawn = 0
+        self._known: set[Any] = set()
 
-    def suggest(self, trial_id: str) -> dict[str, Value]:
+    def suggest(self, trial_id: str) -> dict[str, Value] | None:
         """Draw the next config."""
+        for _ in range(REDRAWS):
+            config = self._draw()
+            if identity(self._space, config) not in self._known:
+                self._known.add(identity(self._space, config))
+                return config
+        return None
+
+    def restore(self, trial: TrialRecord) -> None:
+        """Draw past the config of a trial; one that this seed does not draw next is only remembered."""
+        self._known.add(identity(self._space, trial.config))
+        before = self._drawn
+        for _ in range(REDRAWS):
+            if identity(self._space, self._draw()) == identity(self._space, trial.config):
+                return
+        self._drawn = before
+
+    def on_report(self, trial: TrialRecord, report: Report) -> None:
+        """Random draws learn nothing."""
+
+    def on_end(self, trial: TrialRecord) -> None:
+        """Random draws learn nothing."""
+
+    def _draw(self) -> dict[str, Value]:
         config = self._space.sample(np.random.default_rng((self._seed, self._drawn)))
         self._drawn += 1
         return config
 
-    def on_report(self, trial_id: str, epoch: int, value: float) -> None:
-        """Random draws learn nothing."""
 
-    def on_end(self, trial_id: str, value: float | None) -> None:
-        """Random draws learn nothing."""
-
-
-class RaySearcher:
-    """A searcher of `ray.tune.search`, told of failures as failures.
-
-    Without this, a result that lacks the metric leaves an Optuna trial RUNNING for ever and makes HyperOpt raise.
-    """
-
-    def __init__(self, searcher: Any, space: Space, metric: str) -> None:
-        self._searcher = searcher
-        self._space = space
-        self._metric = metric
-        self._epochs: dict[str, int] = {}
-
-    def suggest(self, trial_id: str) -> dict[str, Value]:
-        """Ask the library for the dimensions that vary."""
-        drawn = self._searcher.suggest(trial_id)
-        dimensions = self._space.draws()
-        return {**self._space.fixed(), **{name: _within(dimensions[name], value) for name, value in drawn.items()}}
-
-    def on_report(self, trial_id: str, epoch: int, value: float) -> None:
-        """Tell an intermediate value; an epoch reported again, after a restart, is passed over."""
-        if epoch > self._epochs.get(trial_id, 0):
-            self._epochs[trial_id] = epoch
-            self._searcher.on_trial_result(trial_id, {"training_iteration": epoch, self._metric: value})
-
-    def on_end(self, trial_id: str, value: float | None) -> None:
-        """Tell the final value, or an error."""
-        self._epochs.pop(trial_id, None)
-        if value is None:
-            self._searcher.on_trial_complete(trial_id, error=True)
-        else:
-            self._searcher.on_trial_complete(trial_id, {self._metric: value})
+def identity(space: Space, config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells one config from another: the values of the dimensions that vary, true and 1 apart."""
+    return tuple((type(config.get(name)) is bool, config.get(name)) for name in space.draws())
 
 
-def build_searcher(algorithm: str, space: Space, objective: Objective, *, seed: int) -> Searcher:
+def build_searcher(algorithm: str, options: SearcherOptions) -> Searcher:
     """The searcher of an algorithm's name; raises `ConfigError` for an unknown name or a space with nothing to draw."""
     if algorithm not in SEARCHERS:
         raise ConfigError(f"--algo must name a search algorithm, but got {algorithm!r}.{nearest(algorithm, SEARCHERS)}")
-    return SEARCHERS[algorithm](space, objective, seed)
+    return SEARCHERS[algorithm](options)
 
 
-def _build_random(space: Space, objective: Objective, seed: int) -> Searcher:
-    return RandomSearcher(space, seed)
+def _build_random(options: SearcherOptions) -> Searcher:
+    return RandomSearcher(options.space, options.seed)
 
 
-def _build_optuna(space: Space, objective: Objective, seed: int) -> Searcher:
-    """TPE: Bergstra et al., NeurIPS 2011, section 4; constants as Optuna sets them."""
-    import optuna
-    from ray.tune.search.optuna import OptunaSearch
+def _build_optuna(options: SearcherOptions) -> Searcher:
+    from search.optuna_searcher import OptunaSearcher
 
-    _require_draws("optuna", space)
-    optuna.logging.set_verbosity(logging.WARNING)
-    searcher = OptunaSearch(
-        {name: _optuna_distribution(dimension) for name, dimension in space.draws().items()},
-        metric=objective.metric,
-        mode=objective.mode,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-    )
-    return RaySearcher(searcher, space, objective.metric)
+    _require_draws("optuna", options.space)
+    return OptunaSearcher(options)
 
 
-def _build_hyperopt(space: Space, objective: Objective, seed: int) -> Searcher:
-    """TPE: Bergstra et al., NeurIPS 2011, section 4; constants as Ray sets them."""
-    from ray.tune.search.hyperopt import HyperOptSearch
+def _build_hyperopt(options: SearcherOptions) -> Searcher:
+    from search.hyperopt_searcher import HyperOptSearcher
 
-    _require_draws("hyperopt", space)
-    logging.getLogger("hyperopt").setLevel(logging.WARNING)
-    searcher = HyperOptSearch(
-        {name: _hyperopt_expression(name, dimension) for name, dimension in space.draws().items()},
-        metric=objective.metric,
-        mode=objective.mode,
-        random_state_seed=seed,
-    )
-    return RaySearcher(searcher, space, objective.metric)
+    _require_draws("hyperopt", options.space)
+    return HyperOptSearcher(options)
 
 
-SEARCHERS: dict[str, Callable[[Space, Objective, int], Searcher]] = {
+SEARCHERS: dict[str, Callable[[SearcherOptions], Searcher]] = {
     "asha": _build_random,
     "random": _build_random,
     "optuna": _build_optuna,
@@ -150,46 +159,3 @@ SEARCHERS: dict[str, Callable[[Space, Objective, int], Searcher]] = {
 def _require_draws(algorithm: str, space: Space) -> None:
     if not space.draws():
         raise ConfigError(f"--algo {algorithm} needs a dimension that varies, but the space fixes all of them.")
-
-
-def _optuna_distribution(dimension: Dimension) -> Any:
-    from optuna import distributions
-
-    match dimension:
-        case Uniform(low, high):
-            return distributions.FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return distributions.FloatDistribution(low, high, log=True)
-        case RandInt(low, high):
-            return distributions.IntDistribution(low, high)
-        case Choice(values):
-            return distributions.CategoricalDistribution(values)
-        case Fixed(value):
-            return distributions.CategoricalDistribution((value,))
-
-
-def _hyperopt_expression(name: str, dimension: Dimension) -> Any:
-    from hyperopt import hp
-
-    match dimension:
-        case Uniform(low, high):
-            return hp.uniform(name, low, high)
-        case LogUniform(low, high):
-            return hp.loguniform(name, math.log(low), math.log(high))
-        case RandInt(low, high):
-            return hp.uniformint(name, low, high)
-        case Choice(values):
-            return hp.choice(name, list(values))
-        case Fixed(value):
-            return hp.choice(name, [value])
-
-
-def _within(dimension: Dimension, value: Any) -> Value:
-    """A drawn value as plain Python, a float clipped to its bounds: exp(ln x) may miss x by a rounding."""
-    value = value.item() if hasattr(value, "item") else value
-    match dimension:
-        case Uniform(low, high) | LogUniform(low, high):
-            return min(max(float(value), low), high)
-        case _:
-            plain: Value = value
-            return plain

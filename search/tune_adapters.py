@@ -1,7 +1,7 @@
-"""The search's own parts as Ray Tune wants them: a searcher, a callback, a stopper.
+"""The search's own parts as Ray Tune wants them: a searcher, a scheduler, a callback, a stopper.
 
 Tune's names and numbers for trials stay inside Tune: a trial is known by the id that `TrialSource` gave it, so that
-an experiment goes on under another Tune run.
+one that paused comes back, and an experiment goes on under another Tune run.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.search import Searcher as TuneSearcher
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 
-from search.ledger import is_finite
 from search.recorder import Recorder
-from search.searchers import Searcher
-from trainable.config import TrialConfig
+from search.schedulers import Decision
+from search.source import Nothing, TrialSource
 from trainable.slot.failure import OUT_OF_MEMORY, Failure
 from trainable.slot.runner import WorkersLostError
 from trainable.slot.trial_slot import RETIRED
@@ -30,39 +30,25 @@ class _Unpickled:
         return {}
 
 
-class TrialSource(_Unpickled, TuneSearcher):
-    """Hands the searcher's configs to Tune as `{"trial_id": ..., "config": {...}}`, and results back to the searcher.
+class TuneSearcher(_Unpickled, Searcher):
+    """Hands the source's trials to Tune as `{"trial_id": ..., "config": {...}}`."""
 
-    `defaults` fills the hyperparameters that the space does not name.
-    """
-
-    def __init__(
-        self, searcher: Searcher, recorder: Recorder, defaults: TrialConfig, *, metric: str, mode: str
-    ) -> None:
+    def __init__(self, source: TrialSource, *, metric: str, mode: str) -> None:
         super().__init__(metric=metric, mode=mode)
-        self._source = searcher
-        self._recorder = recorder
-        self._defaults = defaults.to_dict()
-        self._ids: dict[str, str] = {}
+        self._source = source
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Draw the next trial and record it; `trial_id` is Tune's."""
-        number = len(self._recorder.trials)
-        ours = self._ids[trial_id] = f"trial_{number:04d}"
-        config = {**self._defaults, **self._source.suggest(ours)}
-        self._recorder.created(ours, number, config)
-        return {"trial_id": ours, "config": config}
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The trial for a free slot; `trial_id` is Tune's, which is of no use here."""
+        trial = self._source.next()
+        if isinstance(trial, Nothing):
+            return None if trial is Nothing.NOW else Searcher.FINISHED
+        return {"trial_id": trial.trial_id, "config": trial.config}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Pass an epoch's metric on; `result` is flattened by Tune."""
-        value = result.get(self.metric)
-        if value is not None and is_finite(value):
-            self._source.on_report(self._ids[trial_id], result["epoch"], value)
+        """The callback hears of it, and tells the source."""
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Pass a trial's end on: its last metric, or that it failed."""
-        value = None if error or result is None else result.get(self.metric)
-        self._source.on_end(self._ids[trial_id], value if is_finite(value) else None)
+        """The callback hears of it, and tells the source."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing but the empty file that Tune asks for: a search goes on from its ledger, not from Tune's pickles."""
@@ -73,18 +59,57 @@ class TrialSource(_Unpickled, TuneSearcher):
         raise NotImplementedError("a search goes on from its ledger")
 
 
+class TuneScheduler(_Unpickled, FIFOScheduler):
+    """Asks the source what becomes of a trial.
+
+    A trial that pauses is over for Tune, and comes back as a new one with the same id of ours: Tune's own pause keeps
+    the trial among those that count against the number of slots.
+    """
+
+    def __init__(self, source: TrialSource, metric: str) -> None:
+        super().__init__()
+        self._source = source
+        self._metric = metric
+        self._paused: set[str] = set()
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Go on, or give the slot back; a failure has no epoch, and ends by itself."""
+        if "epoch" not in result:
+            return FIFOScheduler.CONTINUE
+        trial_id = trial.config["trial_id"]
+        decision = self._source.decide(trial_id, result)
+        if decision is Decision.PAUSE:
+            self._paused.add(trial_id)
+        return FIFOScheduler.CONTINUE if decision is Decision.CONTINUE else FIFOScheduler.STOP
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Tune does not ask about a trial's last report, which other trials are compared with all the same."""
+        if "epoch" in result:
+            self._source.decide(trial.config["trial_id"], result)
+
+    def take_paused(self, trial_id: str) -> bool:
+        """Whether a trial that gave its slot back is to come again; says so once."""
+        paused = trial_id in self._paused
+        self._paused.discard(trial_id)
+        return paused
+
+
 class RecordingCallback(_Unpickled, tune.Callback):
-    """Tells the recorder what Tune tells its callbacks.
+    """Tells the source and the recorder what Tune tells its callbacks.
 
     `tick` is called after each step of Tune's loop, several times a second; `locate` asks a trial's slot where it runs.
     """
 
     def __init__(
         self,
+        source: TrialSource,
+        scheduler: TuneScheduler,
         recorder: Recorder,
         tick: Callable[[], None],
         locate: "Callable[[Any], Mapping[str, Any] | None] | None" = None,
     ) -> None:
+        self._source = source
+        self._scheduler = scheduler
         self._recorder = recorder
         self._tick = tick
         self._locate = locate or locate_slot
@@ -104,15 +129,17 @@ class RecordingCallback(_Unpickled, tune.Callback):
     ) -> None:
         """Record a report; a failure is recorded at the trial's end."""
         if "report" in result:
-            self._recorder.reported(trial.config["trial_id"], result["report"])
+            self._source.reported(trial.config["trial_id"], result["report"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record the end of a trial that its slot ended or the scheduler stopped."""
-        failure = trial.last_result.get("failure")
-        if failure is None:
-            self._recorder.completed(trial.config["trial_id"])
+        """Record the end of a trial that its slot ended or the scheduler stopped, or that it waits."""
+        trial_id, failure = trial.config["trial_id"], trial.last_result.get("failure")
+        if failure is not None:
+            self._source.failed(trial_id, failure)
+        elif self._scheduler.take_paused(trial_id):
+            self._source.paused(trial_id)
         else:
-            self._recorder.failed(trial.config["trial_id"], failure)
+            self._source.completed(trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record that a trial's processes died, unless its slot merely retired before the trial began."""
@@ -122,7 +149,7 @@ class RecordingCallback(_Unpickled, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose slot's process died more often than `--max-failures` allows."""
-        self._recorder.failed(trial.config["trial_id"], slot_death(trial))
+        self._source.failed(trial.config["trial_id"], dict(slot_death(trial)))
 
 
 class SearchStopper(_Unpickled, tune.Stopper):

@@ -1,0 +1,121 @@
+"""Which trial a free slot gets: one that was cut off, one that was promoted, or a new one. Knows no Ray."""
+
+import enum
+from collections import deque
+from typing import Any
+
+from search.ledger import TrialRecord
+from search.recorder import Recorder
+from search.schedulers import Decision, Scheduler
+from search.searchers import Searcher
+from trainable.config import TrialConfig
+
+
+class Nothing(enum.Enum):
+    """Why a slot gets no trial."""
+
+    NOW = enum.auto()
+    """A trial that runs may make another promotable."""
+    EVER = enum.auto()
+    """Every trial has ended, or waits at a rung that it will not leave."""
+
+
+class TrialSource:
+    """Hands out trials, each under an id of our own, and passes reports and ends to scheduler, ledger and searcher.
+
+    `defaults` fills the hyperparameters that the space does not name; at most `trials` are drawn. Trials of an earlier
+    run of the search that were cut off come first. What is passed on goes to the scheduler
+    first, whose decision depends on the reports before, then to the ledger, then to the searcher.
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        scheduler: Scheduler,
+        recorder: Recorder,
+        defaults: TrialConfig,
+        *,
+        metric: str,
+        trials: int,
+    ) -> None:
+        self._searcher = searcher
+        self._scheduler = scheduler
+        self._recorder = recorder
+        self._defaults = defaults.to_dict()
+        self._metric = metric
+        self._trials = trials
+        self._unfinished = deque(
+            trial.trial_id for trial in recorder.trials.values() if not trial.ended and trial.state != "PAUSED"
+        )
+        self._out: set[str] = set()
+        self._exhausted = False
+
+    def next(self) -> TrialRecord | Nothing:
+        """The trial for a free slot."""
+        trial_id = self._next_id()
+        if trial_id is None:
+            return Nothing.NOW if self._out else Nothing.EVER
+        self._out.add(trial_id)
+        return self._recorder.trials[trial_id]
+
+    def decide(self, trial_id: str, report: dict[str, Any]) -> Decision:
+        """What becomes of a trial after a report, which must be recorded next."""
+        return self._scheduler.on_report(trial_id, report["epoch"], report.get(self._metric))
+
+    def reported(self, trial_id: str, report: dict[str, Any]) -> None:
+        """Record a report; one that is known already is passed over."""
+        trial = self._recorder.trials[trial_id]
+        if report["epoch"] > trial.epochs:
+            self._recorder.reported(trial_id, report)
+            self._searcher.on_report(trial, trial.reports[-1])
+
+    def paused(self, trial_id: str) -> None:
+        """A trial waits at a rung."""
+        self._forget(trial_id)
+        self._recorder.paused(trial_id)
+
+    def completed(self, trial_id: str) -> None:
+        """A trial reached its last epoch, or the scheduler stopped it."""
+        self._recorder.completed(trial_id)
+        self._over(trial_id)
+
+    def failed(self, trial_id: str, failure: dict[str, Any]) -> None:
+        """A trial failed."""
+        self._recorder.failed(trial_id, failure)
+        self._over(trial_id)
+
+    def end_paused(self) -> None:
+        """End the trials that wait at a rung for good."""
+        for trial_id in [trial.trial_id for trial in self._recorder.trials.values() if trial.state == "PAUSED"]:
+            self.completed(trial_id)
+
+    def _next_id(self) -> str | None:
+        if self._unfinished:
+            return self._unfinished.popleft()
+        paused = self._scheduler.promotable()
+        if paused is not None:
+            self._scheduler.on_promote(paused)
+            self._recorder.promoted(paused)
+            return paused
+        return None if self._exhausted or len(self._recorder.trials) >= self._trials else self._draw()
+
+    def _draw(self) -> str | None:
+        number = len(self._recorder.trials)
+        trial_id = f"trial_{number:04d}"
+        drawn = self._searcher.suggest(trial_id)
+        if drawn is None:
+            self._exhausted = True
+            return None
+        self._recorder.created(trial_id, number, {**self._defaults, **drawn})
+        return trial_id
+
+    def _over(self, trial_id: str) -> None:
+        self._forget(trial_id)
+        self._scheduler.on_end(trial_id)
+        self._searcher.on_end(self._recorder.trials[trial_id])
+
+    def _forget(self, trial_id: str) -> None:
+        """No slot has the trial, and none will get it as one that was cut off."""
+        self._out.discard(trial_id)
+        if trial_id in self._unfinished:
+            self._unfinished.remove(trial_id)
