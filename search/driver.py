@@ -14,7 +14,7 @@ from ray import tune
 
 from search.experiment import Experiment
 from search.ledger import read_ledger
-from search.options import SearchOptions
+from search.options import METRICS, SearchOptions
 from search.ray_patches import lost_slots_are_deaths
 from search.recorder import Recorder
 from search.resume import rebuild, settle
@@ -64,13 +64,13 @@ def build_source(search: Search, recorder: Recorder) -> TrialSource:
     options = search.options
     scheduler = build_scheduler(str(options.scheduler), scheduler_options(options))
     searcher = build_searcher(options.algo, searcher_options(search))
-    trials = rebuild(read_ledger(search.experiment.ledger_path), scheduler, searcher, metric=options.metric)
+    trials = rebuild(read_ledger(search.experiment.ledger_path), scheduler, searcher, metric=options.metrics[0])
     source = TrialSource(
         searcher,
         scheduler,
         recorder,
         TrialConfig(seed=options.seed),
-        metric=options.metric,
+        metric=options.metrics[0],
         trials=options.trials,
     )
     settle(source, trials)
@@ -86,11 +86,11 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
     os.environ.update(TUNE_SETTINGS)
     options = search.options
     folder = search.experiment.log.resolve()
-    scheduler = TuneScheduler(source, options.metric)
+    scheduler = TuneScheduler(source, options.metrics[0])
     tuner = tune.Tuner(
         _slot_class(search),
         tune_config=tune.TuneConfig(
-            search_alg=TuneSearcher(source, metric=options.metric, mode=options.mode),
+            search_alg=TuneSearcher(source, metric=options.metrics[0], mode=options.mode),
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=search.slots,
@@ -118,7 +118,7 @@ def _slot_class(search: Search) -> Any:
     options = SlotOptions(
         store=str(search.store.path.resolve()),
         checkpoints=str(search.experiment.checkpoints.resolve()),
-        metric=search.options.metric,
+        metric=search.options.metrics[0],
         mode=search.options.mode,
         workers=search.resources.workers,
         threads=search.resources.cpus_per_worker,
@@ -142,7 +142,7 @@ def slot_request(resources: TrialResources) -> tune.PlacementGroupFactory:
 def scheduler_options(options: SearchOptions) -> SchedulerOptions:
     """What the options say of the scheduler."""
     return SchedulerOptions(
-        metric=options.metric,
+        metric=options.metrics[0],
         mode=options.mode,
         max_epochs=options.max_epochs,
         grace_epochs=options.grace_epochs,
@@ -156,8 +156,13 @@ def searcher_options(search: Search) -> SearcherOptions:
     options = search.options
     return SearcherOptions(
         space=search.space,
-        objective=Objective(metric=options.metric, mode=options.mode),
+        objective=Objective(
+            metric=options.metrics[0],
+            mode=options.mode,
+            further=tuple((name, METRICS[name]) for name in options.metrics[1:]),
+        ),
         seed=options.seed,
+        sampler=options.sampler,
         journal=search.experiment.study if options.algo == "optuna" else None,
     )
 

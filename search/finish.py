@@ -42,7 +42,7 @@ def keep_best(search: Search, recorder: Recorder) -> None:
     `best.json` comes last, so that where it exists `best/` is whole.
     """
     experiment = search.experiment
-    found = best_report(recorder.trials.values(), search.options.metric, search.options.mode)
+    found = best_report(recorder.trials.values(), search.options.metrics[0], search.options.mode)
     if found is None:
         return
     trial, report = found

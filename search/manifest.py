@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from search.experiment import hardware
-from search.options import SearchOptions
+from search.options import METRICS, SearchOptions
 from search.spaces import Space
 from trainable.data.store import Store
 from trainable.provenance import describe_data
@@ -31,8 +31,9 @@ def build_manifest(
         "space_name": options.space,
         "space": {name: str(dimension) for name, dimension in space.draws().items()},
         "fixed": space.fixed(),
-        "metric": options.metric,
+        "metric": options.metrics[0],
         "mode": options.mode,
+        "metrics": {name: METRICS[name] for name in options.metrics},
         "trials": options.trials,
         "max_epochs": options.max_epochs,
         "grace_epochs": options.grace_epochs,

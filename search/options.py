@@ -22,11 +22,13 @@ METRICS = {
     "val_loss": "min",
     "train_accuracy": "max",
     "train_loss": "min",
+    "epoch_seconds": "min",
 }
 """What a search can rank trials by -> whether more (`max`) or less (`min`) is better."""
+SAMPLERS = ("tpe", "gp", "cmaes", "nsga2")
 RESUMABLE = (
-    *("trials", "max_epochs", "time_budget", "data_path", "workers_per_trial", "max_concurrent", "cpus_per_worker"),
-    *("gpus_per_worker", "max_failures", "keep_best"),
+    *("trials", "max_epochs", "time_budget", "budget_hours", "price_per_hour", "data_path", "confirm", "keep_best"),
+    *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 )
 """What may be asked anew where a search goes on."""
 MAX_SEED = 2**32 - 1
@@ -68,9 +70,23 @@ class SearchOptions:
     overrides: tuple[str, ...] = _option(
         (), "Search", "fix or change one dimension, such as 'embedding_dim=choice(64,128)'; repeatable"
     )
+    sampler: str | None = _option(
+        None, "Search", f"how --algo optuna draws: {', '.join(SAMPLERS)} (default: tpe)", metavar="NAME"
+    )
     trials: int = _option(16, "Search", "how many trials to run", metavar="N")
-    metric: str = _option("val_accuracy", "Search", f"what ranks the trials: {', '.join(METRICS)}")
+    metric: str = _option(
+        "val_accuracy",
+        "Search",
+        f"what ranks the trials: {', '.join(METRICS)}; with --algo optuna several, such as val_accuracy,epoch_seconds",
+    )
     seed: int = _option(0, "Search", "seeds the draws and everything else that is random", metavar="N")
+    points: str | None = _option(None, "Search", "a YAML list of configs to try first", metavar="FILE")
+    warm_start: tuple[str, ...] = _option(
+        (), "Search", "an earlier experiment that the draws learn from; repeatable", metavar="FOLDER"
+    )
+    confirm: int = _option(
+        0, "Search", "how many of the best configs are trained again with further seeds, after the search", metavar="K"
+    )
 
     dataset: str = _option("synthetic", "Data", "synthetic (built in), fer2013 or folder", metavar="NAME")
     data_path: str | None = _option(
@@ -82,6 +98,13 @@ class SearchOptions:
     reduction_factor: int = _option(3, "Budget", "one in so many trials passes each of asha's rungs", metavar="N")
     time_budget: str | None = _option(
         None, "Budget", "end the search in order after this long, such as 45m, 2h or 1h30m", metavar="TIME"
+    )
+
+    budget_hours: float | None = _option(
+        None, "Budget", "end the search in order after so many GPU-hours, or CPU-hours without GPUs", metavar="HOURS"
+    )
+    price_per_hour: float | None = _option(
+        None, "Budget", "what a GPU, or without GPUs a CPU, costs an hour, to count money", metavar="PRICE"
     )
 
     workers_per_trial: int = _option(
@@ -119,7 +142,16 @@ class SearchOptions:
             object.__setattr__(self, "scheduler", "none" if self.algo == "random" else "asha")
         _require_one_of("scheduler", str(self.scheduler), SCHEDULERS)
         _require_one_of("space", self.space, SPACES)
-        _require_one_of("metric", self.metric, METRICS)
+        for metric in self.metrics:
+            _require_one_of("metric", metric, METRICS)
+        _require(
+            len(set(self.metrics)) == len(self.metrics) and (len(self.metrics) == 1 or self.algo == "optuna"),
+            "--metric must name one metric, or with --algo optuna several different ones",
+            self.metric,
+        )
+        if self.sampler is not None:
+            _require_one_of("sampler", self.sampler, SAMPLERS)
+            _require(self.algo == "optuna", "--sampler needs --algo optuna", f"--algo {self.algo}")
         _require(
             not (self.algo == "asha" and self.scheduler == "none"),
             "--algo asha needs a scheduler; use --algo random to stop no trial",
@@ -130,7 +162,11 @@ class SearchOptions:
         for name in ("max_concurrent", "cpus_per_worker"):
             if getattr(self, name) is not None:
                 self._require_at_least(name, 1)
-        self._require_at_least("max_failures", 0)
+        for name in ("max_failures", "confirm"):
+            self._require_at_least(name, 0)
+        for name in ("budget_hours", "price_per_hour"):
+            value = getattr(self, name)
+            _require(value is None or 0 < value < float("inf"), f"{_flag(name)} > 0 must hold", value)
         _require(0 <= self.seed <= MAX_SEED, f"--seed 0 to {MAX_SEED} must hold", self.seed)
         self._require_at_least("reduction_factor", 2)
         _require(self.grace_epochs <= self.max_epochs, "--grace-epochs <= --max-epochs must hold", self.grace_epochs)
@@ -143,9 +179,14 @@ class SearchOptions:
         return {name: value for name, value in dataclasses.asdict(self).items() if name != "resume"}
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric; the first ranks the trials, and is what the scheduler goes by."""
+        return tuple(self.metric.split(","))
+
+    @property
     def mode(self) -> str:
-        """`max` or `min`: which values of the metric are better."""
-        return METRICS[self.metric]
+        """`max` or `min`: which values of the first metric are better."""
+        return METRICS[self.metrics[0]]
 
     @property
     def time_budget_seconds(self) -> float | None:
@@ -157,7 +198,7 @@ class SearchOptions:
         space = build_space(self.space, self.overrides, max_epochs=self.max_epochs)
         require_whole_shares(space, self.workers_per_trial)
         varying = [name for name in ("batch_size", "loss") if name in space.draws()]
-        if self.metric == "train_loss" and varying:
+        if "train_loss" in self.metrics and varying:
             raise ConfigError(
                 f"--metric train_loss must not rank trials of different {' and '.join(varying)}, because the loss "
                 "depends on them even by chance: use --metric val_accuracy, or fix them by --set."
@@ -187,9 +228,11 @@ def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
     from_file = {} if config is None else read_config(Path(_expand_home("config", config)))
     overrides = (*from_file.pop("overrides", ()), *values.pop("overrides", ()))
     merged = {**from_file, **values}
-    for name in ("storage", "data_path", "resume"):
+    for name in ("storage", "data_path", "resume", "points"):
         if merged.get(name) is not None:
             merged[name] = _expand_home(name, merged[name])
+    if "warm_start" in merged:
+        merged["warm_start"] = tuple(_expand_home("warm_start", folder) for folder in merged["warm_start"])
     if merged.get("resume") is not None:
         return _resumed(Path(merged["resume"]), {**merged, **({"overrides": overrides} if overrides else {})})
     return SearchOptions(**merged, overrides=overrides)
@@ -201,7 +244,8 @@ def _resumed(folder: Path, given: dict[str, Any]) -> SearchOptions:
     known = {field.name for field in dataclasses.fields(SearchOptions)}
     if not isinstance(asked, dict) or not asked.keys() <= known:
         raise ConfigError(f"--resume needs an experiment that this version began, but {folder} is of another one.")
-    asked = {**asked, "overrides": tuple(asked["overrides"]), "storage": str(folder.parent), "name": folder.name}
+    tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
+    asked = {**asked, **tuples, "storage": str(folder.parent), "name": folder.name}
     for name, value in given.items():
         if name not in (*RESUMABLE, "resume") and value != asked[name]:
             raise ConfigError(
@@ -280,6 +324,8 @@ def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -
     doc = field.metadata["doc"] + ("" if field.default in (None, ()) else f" (default: {field.default})")
     if field.name == "overrides":
         group.add_argument("--set", dest="overrides", action="append", metavar="NAME=VALUE", help=doc)
+    elif field.name == "warm_start":
+        group.add_argument("--warm-start", action="append", metavar=field.metadata["metavar"], help=doc)
     else:
         kind = _TYPES[str(_type_name(field)).removesuffix(" | None")]
         group.add_argument(_flag(field.name), type=kind, metavar=field.metadata["metavar"] or "NAME", help=doc)
@@ -306,6 +352,8 @@ def _config_item(path: Path, key: str, value: Any) -> tuple[str, Any]:
     try:
         if name == "set":
             return "overrides", _overrides(value)
+        if name == "warm_start":
+            return name, tuple(value) if isinstance(value, list) else (str(value),)
         _check_type(names[name].name, _type_name(names[name]), value)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

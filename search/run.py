@@ -148,17 +148,17 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
     plan = Plan(
         trials=options.trials,
         max_epochs=options.max_epochs,
-        metric=options.metric,
+        metric=options.metrics[0],
         mode=options.mode,
         stops_early=options.scheduler != "none",
         time_budget_seconds=options.time_budget_seconds,
     )
-    retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=options.metric, mode=options.mode)
+    retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=options.metrics[0], mode=options.mode)
     retention.restore(ledger.trials.values())
     with (
         Expendable(
             "the event files for TensorBoard",
-            lambda: EventFiles(experiment.tensorboard, search.space, options.metric),
+            lambda: EventFiles(experiment.tensorboard, search.space, options.metrics[0]),
             quiet.say,
         ) as event_files,
         Display(plan, Console(file=quiet.terminal)) as display,

@@ -61,6 +61,7 @@ def test_count_states_names_every_state(demo):
     assert count_states(load_experiment(demo).trials) == {
         "PENDING": 0,
         "RUNNING": 0,
+        "PAUSED": 0,
         "FINISHED": 5,
         "STOPPED": 8,
         "FAILED": 3,

@@ -58,7 +58,7 @@ def _text(renderable: object, width: int = 200) -> str:
 
 def test_a_snapshot_counts_states_epochs_and_time(trials: list[TrialRecord]) -> None:
     progress = snapshot(trials, _plan(), started_time=100.0, now=220.0)
-    assert progress.states == {"PENDING": 12, "RUNNING": 1, "FINISHED": 1, "STOPPED": 1, "FAILED": 1}
+    assert progress.states == {"PENDING": 12, "RUNNING": 1, "PAUSED": 0, "FINISHED": 1, "STOPPED": 1, "FAILED": 1}
     assert (progress.trials, progress.ended) == (16, 3)
     assert progress.epochs_done == 8 + 1 + 1 + 2
     assert progress.epochs_left == 6 + 12 * 8

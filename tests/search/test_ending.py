@@ -20,6 +20,7 @@ from search.driver import Search
 from search.ledger import read_ledger, read_trials, search_state
 from search.recorder import Recorder
 from search.run import main
+from search.source import TrialSource
 from trainable.slot.cluster import Node
 from trainable.training.predictor import saved_epoch
 
@@ -48,7 +49,7 @@ def run(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
         yield [Node(cpus=2, gpus=0)]
 
     def search(end: Callable[[], None]) -> int:
-        def run_trials(search: Search, recorder: Recorder, tick: object) -> None:
+        def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: object) -> None:
             recorder.created("a", 0, dict.fromkeys(search.space.dimensions, 1))
             recorder.started("a", node="here", pid=1)
             recorder.reported("a", {"epoch": 1, "val_accuracy": 0.25})

@@ -34,9 +34,9 @@ def experiment(tmp_path: Path) -> Experiment:
 
 @pytest.fixture
 def recorder(experiment: Experiment) -> Recorder:
-    recorder = Recorder(LedgerWriter(experiment.ledger_path), [], retained=lambda trial: None, trials=9, max_epochs=4)
+    recorder = Recorder(LedgerWriter(experiment.ledger_path), [], retained=lambda trial: None, trials=9)
     for number, trial_id in enumerate("ab"):
-        recorder.created(trial_id, number, {"embedding_dim": 8})
+        recorder.created(trial_id, number, {"embedding_dim": 8, "max_epochs": 4})
         recorder.started(trial_id, node="here", pid=1)
         recorder.reported(trial_id, {"epoch": 1, "val_accuracy": 0.25})
     return recorder

@@ -166,7 +166,7 @@ def test_an_event_of_an_unknown_trial_is_refused_and_not_written(tmp_path: Path)
 def test_events_of_later_versions_are_passed_over() -> None:
     events = [
         {"event": "created", "trial_id": "a", "number": 0, "config": {}, "time": 1.0},
-        {"event": "paused", "trial_id": "a", "time": 2.0},
+        {"event": "praised", "trial_id": "a", "time": 2.0},
     ]
     assert [trial.state for trial in fold_trials(events)] == ["PENDING"]
 

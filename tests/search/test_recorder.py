@@ -26,6 +26,9 @@ class Listening:
     def reported(self, trial: TrialRecord, report: Report) -> None:
         self._note(f"reported {report['epoch']}", trial)
 
+    def paused(self, trial: TrialRecord) -> None:
+        self._note("paused", trial)
+
     def ended(self, trial: TrialRecord) -> None:
         self._note("ended", trial)
 
@@ -37,19 +40,19 @@ class Bench:
         self.path = folder / "ledger.jsonl"
         self.listening = Listening(self.path)
         self.now = 0.0
+        self.config = {"learning_rate": 0.1, "max_epochs": max_epochs}
         self.recorder = Recorder(
             LedgerWriter(self.path),
             [self.listening],
             retained=lambda trial: self.listening._note("retained", trial),
             trials=trials,
-            max_epochs=max_epochs,
             time_budget_seconds=time_budget,
             clock=lambda: self.now,
         )
 
     def start(self, *trial_ids: str) -> None:
         for trial_id in trial_ids:
-            self.recorder.created(trial_id, len(self.recorder.trials), {"learning_rate": 0.1})
+            self.recorder.created(trial_id, len(self.recorder.trials), self.config)
             self.recorder.started(trial_id, node="here", pid=1)
 
     def report(self, trial_id: str, epoch: int) -> None:

@@ -4,13 +4,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.search import Searcher
 
 from search.dimensions import LogUniform
 from search.ledger import LedgerWriter, read_ledger
 from search.recorder import Recorder
+from search.schedulers import Decision, RunAll
 from search.searchers import RandomSearcher
+from search.source import TrialSource
 from search.spaces import Space
-from search.tune_adapters import RecordingCallback, SearchStopper, TrialSource, slot_death
+from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher, slot_death
 from trainable.config import TrialConfig
 
 SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2)})
@@ -18,37 +21,55 @@ HERE = {"node": "here", "pid": 7, "retire_reason": None}
 FAILURE = {"kind": "ValueError", "message": "no", "where": "a.py:1", "traceback": "Traceback\nno"}
 
 
-class Spy(RandomSearcher):
-    """A searcher that keeps what it is told."""
+class Scripted(RunAll):
+    """Decides as it was told to."""
 
-    def __init__(self) -> None:
-        super().__init__(SPACE, 0)
-        self.told: list[tuple[Any, ...]] = []
+    decision = Decision.CONTINUE
 
-    def on_report(self, trial_id: str, epoch: int, value: float) -> None:
-        self.told.append(("report", trial_id, epoch, value))
+    def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+        self.heard = (trial_id, epoch, value)
+        return self.decision
 
-    def on_end(self, trial_id: str, value: float | None) -> None:
-        self.told.append(("end", trial_id, value))
+
+class Bench:
+    """A search under Tune without Tune: one trial at a time."""
+
+    def __init__(self, folder: Path, place: dict[str, Any] | None = HERE) -> None:
+        ledger = LedgerWriter(folder / "ledger.jsonl")
+        self.ledger = folder / "ledger.jsonl"
+        self.recorder = Recorder(ledger, [], retained=lambda trial: None, trials=8)
+        self.scripted = Scripted()
+        defaults = TrialConfig(seed=5, max_epochs=3)
+        searcher = RandomSearcher(SPACE, 0)
+        self.source = TrialSource(searcher, self.scripted, self.recorder, defaults, metric="val_accuracy", trials=2)
+        self.searcher = TuneSearcher(self.source, metric="val_accuracy", mode="max")
+        self.scheduler = TuneScheduler(self.source, "val_accuracy")
+        self.callback = RecordingCallback(
+            self.source, self.scheduler, self.recorder, lambda: None, locate=lambda trial: place
+        )
+        suggested = self.searcher.suggest("tune-a")
+        assert isinstance(suggested, dict)
+        self.trial: Any = SimpleNamespace(config=suggested, last_result={})
+        self.callback.on_trial_start(0, [], self.trial)
+
+    @property
+    def record(self) -> Any:
+        return self.recorder.trials["trial_0000"]
+
+    def step(self, result: dict[str, Any]) -> str:
+        """What Tune does with a result: it does not ask the scheduler about a trial's last one."""
+        decision = "STOP" if result["done"] else self.scheduler.on_trial_result(None, self.trial, result)
+        self.callback.on_trial_result(0, [], self.trial, result)
+        self.trial.last_result = result
+        if decision == "STOP":
+            self.scheduler.on_trial_complete(None, self.trial, result)
+            self.callback.on_trial_complete(0, [], self.trial)
+        return decision
 
 
 @pytest.fixture
-def recorder(tmp_path: Path) -> Recorder:
-    return Recorder(LedgerWriter(tmp_path / "ledger.jsonl"), [], retained=lambda trial: None, trials=8, max_epochs=3)
-
-
-@pytest.fixture
-def spy() -> Spy:
-    return Spy()
-
-
-@pytest.fixture
-def source(spy: Spy, recorder: Recorder) -> TrialSource:
-    return TrialSource(spy, recorder, TrialConfig(seed=5), metric="val_accuracy", mode="max")
-
-
-def tune_trial(config: dict[str, Any], **values: Any) -> Any:
-    return SimpleNamespace(config=config, **values)
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
 
 
 def result(epoch: int, **values: Any) -> dict[str, Any]:
@@ -57,104 +78,106 @@ def result(epoch: int, **values: Any) -> dict[str, Any]:
     return {"report": report, **report, "done": False, "pid": 7, "time_total_s": 1.0, **values}
 
 
-def test_a_suggestion_is_a_whole_config_under_an_id_of_our_own(source: TrialSource, recorder: Recorder) -> None:
-    first, second = source.suggest("tune-a"), source.suggest("tune-b")
+def test_a_suggestion_is_a_whole_config_under_an_id_of_our_own(bench: Bench) -> None:
+    second = bench.searcher.suggest("tune-b")
 
-    assert [first["trial_id"], second["trial_id"]] == ["trial_0000", "trial_0001"]
-    assert TrialConfig.from_dict(first["config"]).seed == 5
-    assert first["config"]["learning_rate"] != second["config"]["learning_rate"]
-    assert recorder.trials["trial_0001"].config == second["config"]
-    assert recorder.trials["trial_0001"].state == "PENDING"
-
-
-def test_the_searcher_hears_of_reports_and_ends_under_our_ids(source: TrialSource, spy: Spy) -> None:
-    source.suggest("tune-a")
-    source.on_trial_result("tune-a", result(1))
-    source.on_trial_complete("tune-a", result(2))
-
-    assert spy.told == [("report", "trial_0000", 1, 0.1), ("end", "trial_0000", 0.2)]
+    assert isinstance(second, dict)
+    assert [bench.trial.config["trial_id"], second["trial_id"]] == ["trial_0000", "trial_0001"]
+    assert TrialConfig.from_dict(second["config"]).seed == 5
+    assert second["config"]["learning_rate"] != bench.trial.config["config"]["learning_rate"]
+    assert bench.recorder.trials["trial_0001"].config == second["config"]
+    assert bench.recorder.trials["trial_0001"].state == "PENDING"
 
 
-@pytest.mark.parametrize(
-    ("last", "error"),
-    [({"failure/kind": "DivergedError", "done": True}, False), (None, True), (None, False), (result(3), True)],
-)
-def test_a_failed_trial_is_told_as_failed(
-    source: TrialSource, spy: Spy, last: dict[str, Any] | None, error: bool
-) -> None:
-    source.suggest("tune-a")
-    source.on_trial_complete("tune-a", last, error=error)
+def test_tune_waits_while_a_trial_runs_and_is_told_when_all_have_ended(bench: Bench) -> None:
+    bench.searcher.suggest("tune-b")
+    assert bench.searcher.suggest("tune-c") is None
 
-    assert spy.told == [("end", "trial_0000", None)]
+    for trial_id in ("trial_0000", "trial_0001"):
+        bench.source.completed(trial_id)
+    assert bench.searcher.suggest("tune-c") == Searcher.FINISHED
 
 
-def started(recorder: Recorder, source: TrialSource, place: dict[str, Any] | None = HERE) -> tuple[Any, Any]:
-    callback = RecordingCallback(recorder, lambda: None, locate=lambda trial: place)
-    trial = tune_trial(source.suggest("tune-a"))
-    callback.on_trial_start(0, [], trial)
-    return callback, trial
-
-
-def test_records_a_trials_life(recorder: Recorder, source: TrialSource) -> None:
-    callback, trial = started(recorder, source)
-    callback.on_trial_result(0, [], trial, result(1))
-    trial.last_result = result(1, done=True)
-    callback.on_trial_complete(0, [], trial)
-    record = recorder.trials["trial_0000"]
-
-    assert (record.state, record.attempts, record.node, record.pid) == ("STOPPED", 1, "here", 7)
-    assert [{key: report[key] for key in report if key != "time"} for report in record.reports] == [
-        {"epoch": 1, "val_accuracy": 0.1}
+def test_records_a_trials_life(bench: Bench) -> None:
+    assert [bench.step(result(1)), bench.step(result(2)), bench.step(result(3, done=True))] == [
+        "CONTINUE",
+        "CONTINUE",
+        "STOP",
     ]
 
+    assert (bench.record.state, bench.record.attempts, bench.record.node, bench.record.pid) == (
+        "FINISHED",
+        1,
+        "here",
+        7,
+    )
+    assert [(report["epoch"], report["val_accuracy"]) for report in bench.record.reports] == [
+        (1, 0.1),
+        (2, 0.2),
+        (3, 0.3),
+    ]
+    assert bench.scripted.heard == ("trial_0000", 3, 0.3)  # others are compared with the last report too
 
-def test_records_a_failure_that_the_slot_reported(recorder: Recorder, source: TrialSource) -> None:
-    callback, trial = started(recorder, source)
-    failed = {"failure": FAILURE, "done": True}
-    callback.on_trial_result(0, [], trial, failed)
-    trial.last_result = failed
-    callback.on_trial_complete(0, [], trial)
-    record = recorder.trials["trial_0000"]
 
-    assert (record.state, record.reports) == ("FAILED", [])
-    assert record.failure is not None
-    assert record.failure["kind"] == "ValueError"
+def test_a_trial_that_the_scheduler_stops_was_stopped(bench: Bench) -> None:
+    bench.scripted.decision = Decision.STOP
+
+    assert bench.step(result(1)) == "STOP"
+    assert bench.record.state == "STOPPED"
+
+
+def test_a_trial_that_pauses_is_over_for_tune_and_waits_for_us(bench: Bench) -> None:
+    bench.scripted.decision = Decision.PAUSE
+
+    assert bench.step(result(1)) == "STOP"
+    assert bench.record.state == "PAUSED"
+    assert not bench.scheduler.take_paused("trial_0000")
+
+
+def test_a_promoted_trial_comes_back_under_its_own_id(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.scripted.decision = Decision.PAUSE
+    bench.step(result(1))
+    monkeypatch.setattr(bench.scripted, "promotable", lambda: "trial_0000")
+
+    assert bench.searcher.suggest("tune-b") == bench.trial.config
+    assert bench.record.state == "PENDING"
+
+
+def test_records_a_failure_that_the_slot_reported(bench: Bench) -> None:
+    bench.step({"failure": FAILURE, "done": True})
+
+    assert (bench.record.state, bench.record.reports) == ("FAILED", [])
+    assert bench.record.failure["kind"] == "ValueError"
+    assert not hasattr(bench.scripted, "heard")
 
 
 @pytest.mark.parametrize("place", [{**HERE, "retire_reason": "a leak"}, None], ids=["retiring", "dead"])
-def test_a_slot_that_hands_the_trial_on_or_died_did_not_start_it(
-    recorder: Recorder, source: TrialSource, place: dict[str, Any] | None
-) -> None:
-    started(recorder, source, place)
-
-    assert recorder.trials["trial_0000"].attempts == 0
+def test_a_slot_that_hands_the_trial_on_or_died_did_not_start_it(tmp_path: Path, place: dict[str, Any] | None) -> None:
+    assert Bench(tmp_path, place).record.attempts == 0
 
 
-def test_records_a_slot_that_died_too_often(recorder: Recorder, source: TrialSource, tmp_path: Path) -> None:
-    callback, trial = started(recorder, source)
+def test_records_a_slot_that_died_too_often(bench: Bench, tmp_path: Path) -> None:
     error_file = tmp_path / "error.txt"
     error_file.write_text(
         "Failure # 1 (occurred at noon)\nThe actor died once.\n"
         "Failure # 2 (occurred at one)\nThe actor died unexpectedly: killed by signal 9.\n"
     )
-    trial.error_file = str(error_file)
-    callback.on_trial_error(0, [], trial)
-    record = recorder.trials["trial_0000"]
+    bench.trial.error_file = str(error_file)
+    bench.callback.on_trial_error(0, [], bench.trial)
 
-    assert record.state == "FAILED"
-    assert record.failure is not None
-    assert record.failure["kind"] == "SlotDied"
-    assert record.failure["message"] == "The actor died unexpectedly: killed by signal 9."
+    assert bench.record.state == "FAILED"
+    assert bench.record.failure["kind"] == "SlotDied"
+    assert bench.record.failure["message"] == "The actor died unexpectedly: killed by signal 9."
 
 
 def test_a_slot_that_died_without_a_word_still_has_a_message() -> None:
-    assert "does not say why" in slot_death(tune_trial({}, error_file=None))["message"]
+    assert "does not say why" in slot_death(SimpleNamespace(error_file=None))["message"]
 
 
 def test_a_slot_that_was_killed_for_memory_ran_out_of_memory(tmp_path: Path) -> None:
     error_file = tmp_path / "error.txt"
     error_file.write_text("Failure # 1 (occurred at noon)\nOutOfMemoryError: Task was killed.\n")
-    failure = slot_death(tune_trial({}, error_file=str(error_file)))
+    failure = slot_death(SimpleNamespace(error_file=str(error_file)))
 
     assert (failure["kind"], failure["message"]) == ("OutOfMemoryError", "OutOfMemoryError: Task was killed.")
 
@@ -165,41 +188,39 @@ def test_lost_workers_are_named_by_their_own_sentence(tmp_path: Path) -> None:
         "Failure # 1 (occurred at noon)\nray::TrialSlot.train()\n  File ...\n"
         "trainable.slot.runner.WorkersLostError: workers died (worker 1: killed)\n"
     )
-    failure = slot_death(tune_trial({}, error_file=str(error_file)))
+    failure = slot_death(SimpleNamespace(error_file=str(error_file)))
 
     assert (failure["kind"], failure["message"]) == ("WorkersLostError", "workers died (worker 1: killed)")
 
 
 @pytest.mark.parametrize(("reason", "recorded"), [("The actor died", True), ("the slot retired: a leak", False)])
 def test_an_attempt_whose_processes_died_is_recorded_and_a_retirement_is_not(
-    recorder: Recorder, tmp_path: Path, reason: str, recorded: bool
+    bench: Bench, tmp_path: Path, reason: str, recorded: bool
 ) -> None:
     error_file = tmp_path / "error.txt"
     error_file.write_text(f"Failure # 1 (occurred at noon)\n{reason}\n")
-    recorder.created("a", 0, {})
-    recorder.started("a", node="here", pid=7)
-    callback = RecordingCallback(recorder, lambda: None)
-    callback.on_trial_recover(0, [], tune_trial({"trial_id": "a"}, error_file=str(error_file)))
+    bench.trial.error_file = str(error_file)
+    bench.callback.on_trial_recover(0, [], bench.trial)
 
-    retries = [event for event in read_ledger(tmp_path / "ledger.jsonl") if event["event"] == "retried"]
+    retries = [event for event in read_ledger(bench.ledger) if event["event"] == "retried"]
     assert [(event["attempt"], event["failure"]["message"]) for event in retries] == [(1, reason)] * recorded
 
 
-def test_the_stopper_ends_the_search_and_never_a_single_trial(recorder: Recorder) -> None:
-    stopper = SearchStopper(recorder)
+def test_the_stopper_ends_the_search_and_never_a_single_trial(bench: Bench) -> None:
+    stopper = SearchStopper(bench.recorder)
     assert not stopper.stop_all()
 
-    recorder.interrupt()
+    bench.recorder.interrupt()
     assert stopper.stop_all()
     assert not stopper("tune-a", {})
 
 
-def test_tune_can_pickle_what_it_is_given(recorder: Recorder, source: TrialSource) -> None:
-    for part in (source, RecordingCallback(recorder, lambda: None), SearchStopper(recorder)):
+def test_tune_can_pickle_what_it_is_given(bench: Bench) -> None:
+    for part in (bench.searcher, bench.scheduler, bench.callback, SearchStopper(bench.recorder)):
         pickle.dumps(part)
 
 
-def test_tune_is_given_a_file_when_it_saves_the_source(source: TrialSource, tmp_path: Path) -> None:
-    source.save_to_dir(str(tmp_path), "session")
+def test_tune_is_given_a_file_when_it_saves_the_searcher(bench: Bench, tmp_path: Path) -> None:
+    bench.searcher.save_to_dir(str(tmp_path), "session")
 
     assert [file.stat().st_size for file in tmp_path.iterdir() if "searcher" in file.name] == [0]
