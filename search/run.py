@@ -153,12 +153,13 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
         stops_early=options.scheduler != "none",
         time_budget_seconds=options.time_budget_seconds,
     )
-    retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=options.metrics[0], mode=options.mode)
+    metric, mode = options.metrics[0], options.mode
+    retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=metric, mode=mode)
     retention.restore(ledger.trials.values())
     with (
         Expendable(
             "the event files for TensorBoard",
-            lambda: EventFiles(experiment.tensorboard, search.space, options.metrics[0]),
+            lambda: EventFiles(experiment.tensorboard, search.space, metric),
             quiet.say,
         ) as event_files,
         Display(plan, Console(file=quiet.terminal)) as display,
