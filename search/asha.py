@@ -1,8 +1,9 @@
 """Asynchronous successive halving: ASHA in its stopping and its promoting form, and Hyperband over its brackets.
 
-ASHA (Li et al., arXiv 1810.05934): a trial may go on beyond a rung where its metric there is among the best 1/η of the
-trials that reached it. Ray's `AsyncHyperBandScheduler` stops trials by the same idea but loses NaN, skipped rungs, its
-seed and a restart; `tests/search/test_ray_holes.py` shows each beside what is done here.
+ASHA (Li et al., arXiv 1810.05934, algorithm 2): a trial may go on beyond a rung where its metric there is among the
+best 1/η of the trials that reached it. All of it is ours. Ray's `AsyncHyperBandScheduler` stops trials by the same idea
+but loses NaN, skipped rungs, its seed and a restart; `tests/search/test_ray_holes.py` shows each beside what is done
+here. What a report costs grows with the number of rungs, and with that of trials as a search in sorted ones does.
 """
 
 import bisect
@@ -17,6 +18,9 @@ from search.schedulers import Decision, SchedulerOptions, is_number
 WORST = float("-inf")
 """What a metric that is not finite counts as."""
 
+Place = tuple[float, int]
+"""Where a trial stands in a rung: its value with the sign changed, then how many came before; less is better."""
+
 
 def rung_epochs(grace_epochs: int, max_epochs: int, reduction_factor: int) -> list[int]:
     """The epochs at which trials are compared: grace · ηᵏ below `max_epochs`, lowest first."""
@@ -27,38 +31,84 @@ def rung_epochs(grace_epochs: int, max_epochs: int, reduction_factor: int) -> li
     return epochs
 
 
+class Verdicts:
+    """The last decision on each trial, so that a report that comes again changes nothing."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, Decision]] = {}
+
+    def known(self, trial_id: str, epoch: int) -> Decision | None:
+        """What stands already for a report; None where it must be decided.
+
+        A trial that was stopped stays so, whatever it still reports. An epoch before a trial's last was one after which
+        it went on.
+        """
+        last, decision = self._last.get(trial_id, (-1, Decision.CONTINUE))
+        if epoch < last:
+            return Decision.CONTINUE
+        return decision if epoch == last or decision is Decision.STOP else None
+
+    def set(self, trial_id: str, epoch: int, decision: Decision) -> Decision:
+        """Remember a decision; returns it."""
+        self._last[trial_id] = (epoch, decision)
+        return decision
+
+    def resume(self, trial_id: str) -> None:
+        """What was decided on a trial's last report is now that it goes on, unless it was stopped."""
+        last = self._last.get(trial_id)
+        if last is not None and last[1] is Decision.PAUSE:
+            self._last[trial_id] = (last[0], Decision.CONTINUE)
+
+
 class Rung:
     """The trials that reached an epoch, with what they had reached there; more is better."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        self.values: dict[str, float] = {}
-        self._ascending: list[float] = []
+        self._places: dict[str, Place] = {}
+        self._ascending: list[Place] = []
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What each trial had reached, in the order in which they came."""
+        return {trial_id: -negated for trial_id, (negated, _) in self._places.items()}
+
+    def __contains__(self, trial_id: str) -> bool:
+        return trial_id in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def record(self, trial_id: str, value: float) -> None:
         """A trial reached the rung."""
-        self.values[trial_id] = value
-        bisect.insort(self._ascending, value)
+        self._places[trial_id] = (-value, len(self._places))
+        bisect.insort(self._ascending, self._places[trial_id])
 
-    def is_among_best(self, trial_id: str, count: int) -> bool:
-        """Whether fewer than `count` trials are better; equal ones all are among the best."""
-        own = self.values[trial_id]
-        return own > WORST and (count >= len(self._ascending) or own >= self._ascending[-count])
+    def place_of(self, trial_id: str) -> Place:
+        """Where a trial of the rung stands."""
+        return self._places[trial_id]
+
+    def better_than(self, trial_id: str) -> int:
+        """How many trials are better, equal ones not counted."""
+        negated, _ = self._places[trial_id]
+        return bisect.bisect_left(self._ascending, (negated, -1))
+
+    def ahead_of(self, trial_id: str) -> int:
+        """How many trials are better, or equal and came before."""
+        return bisect.bisect_left(self._ascending, self._places[trial_id])
 
 
 class Queue:
-    """Paused trials, the best first, of equal ones the first that came."""
+    """Trials that wait at a rung, the best first, of equal ones the first that came."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, str]] = []
+        self._heap: list[tuple[Place, str]] = []
         self._waiting: set[str] = set()
-        self._arrivals = 0
 
-    def add(self, trial_id: str, value: float) -> None:
+    def add(self, trial_id: str, place: Place) -> None:
         """A trial begins to wait."""
-        self._arrivals += 1
         self._waiting.add(trial_id)
-        heapq.heappush(self._heap, (-value, self._arrivals, trial_id))
+        heapq.heappush(self._heap, (place, trial_id))
 
     def remove(self, trial_id: str) -> None:
         """A trial waits no longer, if it did."""
@@ -66,29 +116,29 @@ class Queue:
 
     def first(self) -> str | None:
         """The best of those that wait; None where none does."""
-        while self._heap and self._heap[0][2] not in self._waiting:
+        while self._heap and self._heap[0][1] not in self._waiting:
             heapq.heappop(self._heap)
-        return self._heap[0][2] if self._heap else None
+        return self._heap[0][1] if self._heap else None
 
 
 class StoppingAsha:
-    """ASHA that stops what is not among the best 1/η of its rung when it gets there (section 3.3, as in Optuna)."""
+    """ASHA that stops what is not among the best 1/η of its rung when it gets there, or the best of fewer than η.
+
+    The rule of Optuna's `SuccessiveHalvingPruner`. Equal trials all go on: were only the first of them to, then
+    towers that start to learn late, and are at the level of chance until then, would all be stopped but one.
+    """
 
     def __init__(self, options: SchedulerOptions, grace_epochs: int | None = None) -> None:
         grace = options.grace_epochs if grace_epochs is None else grace_epochs
         self.rungs = [Rung(epoch) for epoch in rung_epochs(grace, options.max_epochs, options.reduction_factor)]
         self._reduction_factor = options.reduction_factor
         self._sign = 1.0 if options.mode == "max" else -1.0
-        self._decided: dict[str, tuple[int, Decision]] = {}
+        self._verdicts = Verdicts()
 
     def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
         """Record the value at each rung that the trial has passed since its last report, and compare it there."""
-        known = self._decided.get(trial_id)
-        if known is not None and epoch <= known[0]:
-            return known[1]
-        decision = self._decide(trial_id, epoch, value)
-        self._decided[trial_id] = (epoch, decision)
-        return decision
+        known = self._verdicts.known(trial_id, epoch)
+        return known or self._verdicts.set(trial_id, epoch, self._decide(trial_id, epoch, value))
 
     def on_end(self, trial_id: str) -> None:
         """What it reached stays in the rungs."""
@@ -101,38 +151,38 @@ class StoppingAsha:
         """No trial is ever paused."""
 
     def _decide(self, trial_id: str, epoch: int, value: float | None) -> Decision:
-        if not is_number(value):
+        if value is None or not is_number(value):
             _record_divergence(self.rungs, trial_id)
             return Decision.STOP
-        assert value is not None
         passed = _record(self.rungs, trial_id, epoch, self._sign * value)
-        among = all(rung.is_among_best(trial_id, max(1, len(rung.values) // self._reduction_factor)) for rung in passed)
-        return Decision.CONTINUE if among else Decision.STOP
+        return Decision.CONTINUE if all(self._is_among_best(rung, trial_id) for rung in passed) else Decision.STOP
+
+    def _is_among_best(self, rung: Rung, trial_id: str) -> bool:
+        return rung.better_than(trial_id) < max(1, len(rung) // self._reduction_factor)
 
 
 class PromotingAsha:
     """ASHA as its paper has it (algorithm 2): a trial pauses at each rung until it is among the best 1/η there.
 
     Ray has no such scheduler (ray#32634, ray#44256). A trial that is the next to be promoted at the moment of its
-    report goes on in its slot.
+    report goes on in its slot. Of equal trials those that came first are the better ones.
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
         epochs = rung_epochs(options.grace_epochs, options.max_epochs, options.reduction_factor)
         self.rungs = [Rung(epoch) for epoch in epochs]
-        self._queues = [Queue() for _ in epochs]
+        self._queues = {epoch: Queue() for epoch in epochs}
         self._reduction_factor = options.reduction_factor
         self._sign = 1.0 if options.mode == "max" else -1.0
-        self._decided: dict[str, tuple[int, Decision]] = {}
+        self._verdicts = Verdicts()
 
     def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
-        """Pause at a rung, unless the trial is the next to be promoted."""
-        known = self._decided.get(trial_id)
-        if known is not None and epoch <= known[0]:
-            return known[1]
-        decision = self._decide(trial_id, epoch, value)
-        self._decided[trial_id] = (epoch, decision)
-        return decision
+        """Pause at a rung, unless the trial is the next to be promoted.
+
+        A paused trial that reports a later epoch was promoted, whoever let it.
+        """
+        known = self._verdicts.known(trial_id, epoch)
+        return known or self._verdicts.set(trial_id, epoch, self._decide(trial_id, epoch, value))
 
     def on_end(self, trial_id: str) -> None:
         """What it reached stays in the rungs."""
@@ -140,49 +190,48 @@ class PromotingAsha:
 
     def promotable(self) -> str | None:
         """The best trial that waits at the highest rung where one may go on."""
-        for rung, queue in zip(reversed(self.rungs), reversed(self._queues), strict=True):
-            first = queue.first()
-            room = len(rung.values) // self._reduction_factor
-            if first is not None and room > 0 and rung.is_among_best(first, room):
+        for rung in reversed(self.rungs):
+            first = self._queues[rung.epoch].first()
+            if first is not None and rung.ahead_of(first) < len(rung) // self._reduction_factor:
                 return first
         return None
 
     def on_promote(self, trial_id: str) -> None:
-        """It waits no longer."""
+        """It waits no longer, if it did."""
         self._leave_queues(trial_id)
-        epoch, _ = self._decided[trial_id]
-        self._decided[trial_id] = (epoch, Decision.CONTINUE)
+        self._verdicts.resume(trial_id)
 
     def _decide(self, trial_id: str, epoch: int, value: float | None) -> Decision:
         self._leave_queues(trial_id)
-        if not is_number(value):
+        if value is None or not is_number(value):
             _record_divergence(self.rungs, trial_id)
             return Decision.STOP
-        assert value is not None
-        passed = _record(self.rungs, trial_id, epoch, self._sign * value)
-        if not passed:
+        if not (passed := _record(self.rungs, trial_id, epoch, self._sign * value)):
             return Decision.CONTINUE
-        self._queues[self.rungs.index(passed[-1])].add(trial_id, self._sign * value)
+        return self._wait(trial_id, passed[-1])
+
+    def _wait(self, trial_id: str, rung: Rung) -> Decision:
+        self._queues[rung.epoch].add(trial_id, rung.place_of(trial_id))
         if self.promotable() != trial_id:
             return Decision.PAUSE
         self._leave_queues(trial_id)
         return Decision.CONTINUE
 
     def _leave_queues(self, trial_id: str) -> None:
-        for queue in self._queues:
+        for queue in self._queues.values():
             queue.remove(trial_id)
 
 
 class Hyperband:
-    """Hyperband (Li et al., JMLR 18, 2018) with asynchronous brackets (arXiv 1810.05934, section 3.2).
+    """Hyperband (Li et al., JMLR 18, 2018) with an asynchronous bracket for each of its brackets (arXiv 1810.05934).
 
-    Bracket s is an ASHA whose first rung is grace · ηˢ. A trial's bracket is drawn by the seed and its id, a bracket as
-    often as Hyperband gives it trials.
+    Bracket s is a stopping ASHA whose first rung is grace · ηˢ; the last one has no rung, and runs its trials to the
+    end. A trial's bracket is drawn by the seed and its id, a bracket as often as Hyperband gives it trials.
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
         first_rungs = rung_epochs(options.grace_epochs, options.max_epochs, options.reduction_factor)
-        self.brackets = [StoppingAsha(options, grace) for grace in first_rungs] or [StoppingAsha(options)]
+        self.brackets = [StoppingAsha(options, grace) for grace in (*first_rungs, options.max_epochs)]
         self._seed = options.seed
         self._shares = bracket_shares(len(self.brackets), options.reduction_factor)
 
@@ -209,9 +258,10 @@ class Hyperband:
 def bracket_shares(brackets: int, reduction_factor: int) -> Sequence[float]:
     """The share of all trials that Hyperband gives each bracket, the one with the lowest first rung first.
 
-    A bracket that halves k times begins with (K + 1) / (k + 1) · ηᵏ trials of K + 1 brackets (algorithm 1, line 2).
+    Of K + 1 brackets the one that halves k times begins with (K + 1) / (k + 1) · ηᵏ trials (algorithm 1, line 2), so
+    that all train for about as many epochs.
     """
-    halvings = np.arange(brackets, 0, -1)
+    halvings = np.arange(brackets - 1, -1, -1)
     trials = reduction_factor**halvings / (halvings + 1.0)
     shares: Sequence[float] = (trials / trials.sum()).tolist()
     return shares
@@ -219,7 +269,7 @@ def bracket_shares(brackets: int, reduction_factor: int) -> Sequence[float]:
 
 def _record(rungs: Sequence[Rung], trial_id: str, epoch: int, value: float) -> list[Rung]:
     """Record a value at every rung up to `epoch` where the trial has none; returns these rungs, lowest first."""
-    passed = [rung for rung in rungs if rung.epoch <= epoch and trial_id not in rung.values]
+    passed = [rung for rung in rungs if rung.epoch <= epoch and trial_id not in rung]
     for rung in passed:
         rung.record(trial_id, value)
     return passed
@@ -227,6 +277,6 @@ def _record(rungs: Sequence[Rung], trial_id: str, epoch: int, value: float) -> l
 
 def _record_divergence(rungs: Sequence[Rung], trial_id: str) -> None:
     """Let a trial count as the worst at the next rung, which it would have been compared at."""
-    following = next((rung for rung in rungs if trial_id not in rung.values), None)
+    following = next((rung for rung in rungs if trial_id not in rung), None)
     if following is not None:
         following.record(trial_id, WORST)
