@@ -3,7 +3,7 @@
     nice -n 10 python benchmarks/record_curves.py --data-path PATH --processes 2
 
 Config number n is the n-th random draw of the space `study` with seed 0, and n is also the seed of its training: 27
-epochs of 1,400 images (24 pixels wide) of the whole training split, each validated on about as many images of every
+epochs of 1,024 images (24 pixels wide) of the whole training split, each validated on about as many images of every
 class, 1,050 together. Everything else is `TrialConfig`'s default. Each process trains on one thread.
 
 Every finished config goes to `--parts` at once, so the recording can be stopped at any time (Ctrl-C, kill) and goes on
@@ -44,7 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SPACE = "study"
 CONFIGS = 128
 DRAW_SEED = 0
-FIXED = {"max_epochs": 27, "epoch_samples": 1400}
+FIXED = {"max_epochs": 27, "epoch_samples": 1024}
 IMAGE_SIZE = 24
 VALIDATION_IMAGES = 1050
 PARTS = Path("results/curve-parts")
