@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from search.schedulers import Decision, SchedulerOptions, is_number
+from search.schedulers import Decision, RunAll, SchedulerOptions
 
 WORST = float("-inf")
 """What a metric that is not finite counts as."""
@@ -29,35 +29,6 @@ def rung_epochs(grace_epochs: int, max_epochs: int, reduction_factor: int) -> li
         epochs.append(epoch)
         epoch *= reduction_factor
     return epochs
-
-
-class Verdicts:
-    """The last decision on each trial, so that a report that comes again changes nothing."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[int, Decision]] = {}
-
-    def known(self, trial_id: str, epoch: int) -> Decision | None:
-        """What stands already for a report; None where it must be decided.
-
-        A trial that was stopped stays so, whatever it still reports. An epoch before a trial's last was one after which
-        it went on.
-        """
-        last, decision = self._last.get(trial_id, (-1, Decision.CONTINUE))
-        if epoch < last:
-            return Decision.CONTINUE
-        return decision if epoch == last or decision is Decision.STOP else None
-
-    def set(self, trial_id: str, epoch: int, decision: Decision) -> Decision:
-        """Remember a decision; returns it."""
-        self._last[trial_id] = (epoch, decision)
-        return decision
-
-    def resume(self, trial_id: str) -> None:
-        """What was decided on a trial's last report is now that it goes on, unless it was stopped."""
-        last = self._last.get(trial_id)
-        if last is not None and last[1] is Decision.PAUSE:
-            self._last[trial_id] = (last[0], Decision.CONTINUE)
 
 
 class Rung:
@@ -121,7 +92,7 @@ class Queue:
         return self._heap[0][1] if self._heap else None
 
 
-class StoppingAsha:
+class StoppingAsha(RunAll):
     """ASHA that stops what is not among the best 1/η of its rung when it gets there, or the best of fewer than η.
 
     The rule of Optuna's `SuccessiveHalvingPruner`. Equal trials all go on: were only the first of them to, then
@@ -129,60 +100,39 @@ class StoppingAsha:
     """
 
     def __init__(self, options: SchedulerOptions, grace_epochs: int | None = None) -> None:
+        super().__init__()
         grace = options.grace_epochs if grace_epochs is None else grace_epochs
         self.rungs = [Rung(epoch) for epoch in rung_epochs(grace, options.max_epochs, options.reduction_factor)]
         self._reduction_factor = options.reduction_factor
         self._sign = 1.0 if options.mode == "max" else -1.0
-        self._verdicts = Verdicts()
 
-    def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+    def _decide(self, trial_id: str, epoch: int, value: float) -> Decision:
         """Record the value at each rung that the trial has passed since its last report, and compare it there."""
-        known = self._verdicts.known(trial_id, epoch)
-        return known or self._verdicts.set(trial_id, epoch, self._decide(trial_id, epoch, value))
-
-    def on_end(self, trial_id: str) -> None:
-        """What it reached stays in the rungs."""
-
-    def promotable(self) -> str | None:
-        """No trial is ever paused."""
-        return None
-
-    def on_promote(self, trial_id: str) -> None:
-        """No trial is ever paused."""
-
-    def _decide(self, trial_id: str, epoch: int, value: float | None) -> Decision:
-        if value is None or not is_number(value):
-            _record_divergence(self.rungs, trial_id)
-            return Decision.STOP
         passed = _record(self.rungs, trial_id, epoch, self._sign * value)
         return Decision.CONTINUE if all(self._is_among_best(rung, trial_id) for rung in passed) else Decision.STOP
+
+    def _diverged(self, trial_id: str) -> None:
+        _record_divergence(self.rungs, trial_id)
 
     def _is_among_best(self, rung: Rung, trial_id: str) -> bool:
         return rung.better_than(trial_id) < max(1, len(rung) // self._reduction_factor)
 
 
-class PromotingAsha:
+class PromotingAsha(RunAll):
     """ASHA as its paper has it (algorithm 2): a trial pauses at each rung until it is among the best 1/η there.
 
     Ray has no such scheduler (ray#32634, ray#44256). A trial that is the next to be promoted at the moment of its
-    report goes on in its slot. Of equal trials those that came first are the better ones.
+    report goes on in its slot. Of equal trials those that came first are the better ones. A paused trial that reports a
+    later epoch was promoted, whoever let it.
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
+        super().__init__()
         epochs = rung_epochs(options.grace_epochs, options.max_epochs, options.reduction_factor)
         self.rungs = [Rung(epoch) for epoch in epochs]
         self._queues = {epoch: Queue() for epoch in epochs}
         self._reduction_factor = options.reduction_factor
         self._sign = 1.0 if options.mode == "max" else -1.0
-        self._verdicts = Verdicts()
-
-    def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
-        """Pause at a rung, unless the trial is the next to be promoted.
-
-        A paused trial that reports a later epoch was promoted, whoever let it.
-        """
-        known = self._verdicts.known(trial_id, epoch)
-        return known or self._verdicts.set(trial_id, epoch, self._decide(trial_id, epoch, value))
 
     def on_end(self, trial_id: str) -> None:
         """What it reached stays in the rungs."""
@@ -196,33 +146,40 @@ class PromotingAsha:
                 return first
         return None
 
+    def finalist(self) -> str | None:
+        """The best trial of the highest rung that any reached, so that a small search too trains one to the end."""
+        for rung in reversed(self.rungs):
+            if len(rung):
+                first = self._queues[rung.epoch].first()
+                return first if first is not None and rung.ahead_of(first) == 0 else None
+        return None
+
     def on_promote(self, trial_id: str) -> None:
         """It waits no longer, if it did."""
         self._leave_queues(trial_id)
         self._verdicts.resume(trial_id)
 
-    def _decide(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+    def _decide(self, trial_id: str, epoch: int, value: float) -> Decision:
+        """Pause at a rung, unless the trial is the next to be promoted."""
         self._leave_queues(trial_id)
-        if value is None or not is_number(value):
-            _record_divergence(self.rungs, trial_id)
-            return Decision.STOP
         if not (passed := _record(self.rungs, trial_id, epoch, self._sign * value)):
             return Decision.CONTINUE
-        return self._wait(trial_id, passed[-1])
-
-    def _wait(self, trial_id: str, rung: Rung) -> Decision:
-        self._queues[rung.epoch].add(trial_id, rung.place_of(trial_id))
+        self._queues[passed[-1].epoch].add(trial_id, passed[-1].place_of(trial_id))
         if self.promotable() != trial_id:
             return Decision.PAUSE
         self._leave_queues(trial_id)
         return Decision.CONTINUE
+
+    def _diverged(self, trial_id: str) -> None:
+        self._leave_queues(trial_id)
+        _record_divergence(self.rungs, trial_id)
 
     def _leave_queues(self, trial_id: str) -> None:
         for queue in self._queues.values():
             queue.remove(trial_id)
 
 
-class Hyperband:
+class Hyperband(RunAll):
     """Hyperband (Li et al., JMLR 18, 2018) with an asynchronous bracket for each of its brackets (arXiv 1810.05934).
 
     Bracket s is a stopping ASHA whose first rung is grace · ηˢ; the last one has no rung, and runs its trials to the
@@ -230,6 +187,7 @@ class Hyperband:
     """
 
     def __init__(self, options: SchedulerOptions) -> None:
+        super().__init__()
         first_rungs = rung_epochs(options.grace_epochs, options.max_epochs, options.reduction_factor)
         self.brackets = [StoppingAsha(options, grace) for grace in (*first_rungs, options.max_epochs)]
         self._seed = options.seed
@@ -238,16 +196,6 @@ class Hyperband:
     def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
         """Ask the trial's bracket."""
         return self.bracket_of(trial_id).on_report(trial_id, epoch, value)
-
-    def on_end(self, trial_id: str) -> None:
-        """What it reached stays in its bracket."""
-
-    def promotable(self) -> str | None:
-        """No trial is ever paused."""
-        return None
-
-    def on_promote(self, trial_id: str) -> None:
-        """No trial is ever paused."""
 
     def bracket_of(self, trial_id: str) -> StoppingAsha:
         """The bracket of a trial, the same whenever it is asked for."""

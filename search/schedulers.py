@@ -28,7 +28,8 @@ class Scheduler(Protocol):
     def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
         """A trial reached a value of the metric at the end of `epoch`; None or NaN where it is not finite.
 
-        An epoch that was reported already, by a trial that went on from a checkpoint, gets the decision it got then.
+        An epoch that was reported already, by a trial that went on from a checkpoint, gets the decision it got then. A
+        trial that was stopped is stopped again, whatever it reports: its driver died before it could end it.
         """
         ...
 
@@ -38,6 +39,10 @@ class Scheduler(Protocol):
 
     def promotable(self) -> str | None:
         """The paused trial that should go on before any new one begins; None where there is none. Changes nothing."""
+        ...
+
+    def finalist(self) -> str | None:
+        """The paused trial that should go on once no other trial runs or will come; changes nothing either."""
         ...
 
     def on_promote(self, trial_id: str) -> None:
@@ -60,22 +65,75 @@ class SchedulerOptions:
     seed: int = 0
 
 
+class Verdicts:
+    """The last decision on each trial, so that a report that comes again changes nothing."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[int, Decision]] = {}
+
+    def known(self, trial_id: str, epoch: int) -> Decision | None:
+        """What stands already for a report; None where it must be decided.
+
+        A trial that was stopped stays so, whatever it still reports. An epoch before a trial's last was one after which
+        it went on.
+        """
+        last, decision = self._last.get(trial_id, (-1, Decision.CONTINUE))
+        if epoch < last:
+            return Decision.CONTINUE
+        return decision if epoch == last or decision is Decision.STOP else None
+
+    def set(self, trial_id: str, epoch: int, decision: Decision) -> Decision:
+        """Remember a decision; returns it."""
+        self._last[trial_id] = (epoch, decision)
+        return decision
+
+    def resume(self, trial_id: str) -> None:
+        """What was decided on a trial's last report is now that it goes on, unless it was stopped."""
+        last = self._last.get(trial_id)
+        if last is not None and last[1] is Decision.PAUSE:
+            self._last[trial_id] = (last[0], Decision.CONTINUE)
+
+
 class RunAll:
-    """Stops a trial only where its metric is not finite."""
+    """Stops a trial only where its metric is not finite; what the other schedulers have in common.
+
+    They say in `_decide` what becomes of a trial after a new and finite value, and in `_diverged` what another value
+    means for the others.
+    """
+
+    def __init__(self) -> None:
+        self._verdicts = Verdicts()
 
     def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
-        """Go on."""
-        return Decision.CONTINUE if is_number(value) else Decision.STOP
+        """Decide on a report, once."""
+        known = self._verdicts.known(trial_id, epoch)
+        return known or self._verdicts.set(trial_id, epoch, self._decision(trial_id, epoch, value))
 
     def on_end(self, trial_id: str) -> None:
-        """Nothing to remember."""
+        """What it reached goes on counting."""
 
     def promotable(self) -> str | None:
         """No trial is ever paused."""
         return None
 
+    def finalist(self) -> str | None:
+        """No trial is ever paused."""
+        return None
+
     def on_promote(self, trial_id: str) -> None:
         """No trial is ever paused."""
+
+    def _decision(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+        if value is not None and is_number(value):
+            return self._decide(trial_id, epoch, value)
+        self._diverged(trial_id)
+        return Decision.STOP
+
+    def _decide(self, trial_id: str, epoch: int, value: float) -> Decision:
+        return Decision.CONTINUE
+
+    def _diverged(self, trial_id: str) -> None:
+        """Nothing is compared."""
 
 
 def is_number(value: float | None) -> bool:

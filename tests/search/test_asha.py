@@ -423,3 +423,18 @@ def test_hyperband_compares_a_trial_with_those_of_its_bracket_alone() -> None:
         assert [alone.on_report(name, 9, names.index(name)) for name in own] == [
             scheduler.on_report(name, 9, 0.0) for name in own
         ]
+
+
+def test_a_search_that_is_too_small_for_its_rungs_still_trains_one_trial_to_the_end() -> None:
+    scheduler = PromotingAsha(options(max_epochs=9))
+    for n, value in enumerate([0.1, 0.3]):
+        assert scheduler.on_report(f"t{n}", 1, value) is PAUSE
+    assert scheduler.promotable() is None
+    assert scheduler.finalist() == "t1"
+
+    scheduler.on_promote("t1")
+    assert scheduler.finalist() is None
+    assert scheduler.on_report("t1", 3, 0.2) is PAUSE
+    assert scheduler.finalist() == "t1"
+    scheduler.on_promote("t1")
+    assert scheduler.finalist() is None
