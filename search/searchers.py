@@ -19,13 +19,15 @@ from trainable.errors import ConfigError, nearest
 
 REDRAWS = 1000
 """So many draws in a row that were all drawn before mean that the space has nothing more."""
+TRIES = 20
+"""So many suggestions of a model for one trial that were all drawn before make the trial a random one."""
 
 
 class Searcher(Protocol):
     """Draws configs and learns from what became of them."""
 
     def suggest(self, trial_id: str) -> dict[str, Value] | None:
-        """The next trial's hyperparameters: every dimension of the space, fixed ones included.
+        """The next trial's hyperparameters: every dimension of the space that acts, fixed ones included.
 
         None where everything that can be drawn was drawn: no config is drawn twice.
         """
@@ -63,6 +65,10 @@ class Objective:
         """What a report says of each metric; None where one is missing or not finite."""
         values = [report.get(name) for name, _ in self.metrics]
         return [float(value) for value in values if value is not None] if all(map(is_finite, values)) else None
+
+    def result(self, trial: TrialRecord) -> list[float] | None:
+        """What an ended trial reached with its last report; None where it failed or that is not finite."""
+        return self.values(trial.reports[-1]) if trial.reports and trial.state != "FAILED" else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +123,40 @@ class RandomSearcher:
         return config
 
 
+class Drawn:
+    """The configs that were drawn, so that a model's suggestions are passed over where they come again.
+
+    They are not told to the model: its history then holds the trials of the ledger and nothing else, and can be rebuilt
+    from them.
+    """
+
+    def __init__(self, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._known: set[Any] = set()
+
+    def find(self, number: int, draw: Callable[[int], dict[str, Value]], tries: int = TRIES) -> dict[str, Value] | None:
+        """A new config for the search's `number`-th trial: of `draw`, which gets a seed, else a random one.
+
+        None where random draws bring nothing new either.
+        """
+        for attempt in range(tries + REDRAWS):
+            seed = _mixed(self._seed, number, attempt)
+            config = draw(seed) if attempt < tries else self._space.sample(np.random.default_rng(seed))
+            if identity(self._space, config) not in self._known:
+                self.remember(config)
+                return config
+        return None
+
+    def remember(self, config: Mapping[str, Any]) -> None:
+        """A config was drawn."""
+        self._known.add(identity(self._space, config))
+
+
 def identity(space: Space, config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one config from another: the values of the dimensions that vary, true and 1 apart."""
-    return tuple((type(config.get(name)) is bool, config.get(name)) for name in space.draws())
+    """What tells one config from another: the values of the dimensions that vary and act, true and 1 apart."""
+    acting = space.acting(config)
+    return tuple((type(acting.get(name)) is bool, acting.get(name)) for name in space.draws())
 
 
 def build_searcher(algorithm: str, options: SearcherOptions) -> Searcher:
@@ -154,6 +191,11 @@ SEARCHERS: dict[str, Callable[[SearcherOptions], Searcher]] = {
     "hyperopt": _build_hyperopt,
 }
 """Algorithm -> builder. `asha` draws at random; what makes it ASHA is its scheduler."""
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed of 32 bits from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _require_draws(algorithm: str, space: Space) -> None:

@@ -1,12 +1,13 @@
 """Search spaces: which hyperparameters of a `TrialConfig` may vary, and over what."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 import numpy as np
 
+from search.conditions import Condition, check_conditions
 from search.dimensions import Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value
 from search.grammar import parse_dimension, split_assignment
 from trainable.config import TrialConfig
@@ -34,16 +35,20 @@ STRUCTURAL_SIZES = ("embedding_dim", "batch_size", "accumulation")
 class Space:
     """A search space; a hyperparameter that is no dimension keeps the default of `TrialConfig`.
 
-    Raises `ConfigError` on construction when a dimension is no hyperparameter or can draw a value out of its domain.
+    A dimension with a condition acts only in the trials where that holds. Raises `ConfigError` on construction when a
+    dimension is no hyperparameter or can draw a value out of its domain, or a condition's parent is not before it.
     """
 
     dimensions: Mapping[str, Dimension]
     description: str = ""
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    """By dimension; they are not among what `to_dict` writes."""
 
     def __post_init__(self) -> None:
-        """Check each dimension's name and the ends of its range."""
+        """Check each dimension's name, the ends of its range, and the conditions."""
         for name, dimension in self.dimensions.items():
             _check_dimension(name, dimension)
+        check_conditions(list(self.dimensions), self.conditions)
 
     @classmethod
     def from_dict(cls, expressions: Mapping[str, str]) -> Self:
@@ -64,11 +69,25 @@ class Space:
 
     def sample(self, rng: np.random.Generator) -> dict[str, Value]:
         """Draw one trial's hyperparameters, fixed ones included."""
-        return {name: dimension.sample(rng) for name, dimension in self.dimensions.items()}
+        return self.compose(lambda name, dimension: dimension.sample(rng))
+
+    def compose(self, draw: Callable[[str, Dimension], Value]) -> dict[str, Value]:
+        """A config of `draw`'s values, parents first; it is asked only for dimensions that act."""
+        config: dict[str, Value] = {}
+        for name, dimension in self.dimensions.items():
+            if name not in self.conditions or self.conditions[name].holds(config):
+                config[name] = draw(name, dimension)
+        return config
+
+    def acting(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a trial's hyperparameters the space drew; None for what the config lacks."""
+        return self.compose(lambda name, dimension: config.get(name))  # type: ignore[arg-type, return-value]
 
     def replace(self, dimensions: Mapping[str, Dimension]) -> "Space":
-        """The same space with some dimensions changed or added."""
-        return dataclasses.replace(self, dimensions={**self.dimensions, **dimensions})
+        """The same space with some dimensions changed or added; one that is fixed loses its condition."""
+        changed = {**self.dimensions, **dimensions}
+        kept = {name: which for name, which in self.conditions.items() if not isinstance(changed[name], Fixed)}
+        return dataclasses.replace(self, dimensions=changed, conditions=kept)
 
 
 def _check_dimension(name: str, dimension: Dimension) -> None:

@@ -1,11 +1,13 @@
-"""Trials to fake, and what a search must give back."""
+"""Trials and whole searches to fake, and what a search must give back."""
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from search.ledger import TrialRecord
+from search.searchers import Searcher
 
 MakeTrial = Callable[..., TrialRecord]
 
@@ -42,6 +44,81 @@ def _trial(
 @pytest.fixture
 def make_trial() -> MakeTrial:
     return _trial
+
+
+class Played:
+    """A search without slots: each call is one event, one second after the one before, told to the searcher."""
+
+    def __init__(self, searcher: Searcher, records: Sequence[TrialRecord] = ()) -> None:
+        """`records` are those of an earlier part of the search; they are copied, and `searcher` restored from them."""
+        self.searcher = searcher
+        self.records = copy.deepcopy(list(records))
+        times = [
+            t for r in self.records for t in (r.created_time, r.ended_time or 0.0, *(p["time"] for p in r.reports))
+        ]
+        self._time = max(times, default=100.0)
+        for record in self.records:
+            searcher.restore(record)
+
+    @property
+    def running(self) -> list[TrialRecord]:
+        return [record for record in self.records if not record.ended]
+
+    @property
+    def configs(self) -> list[dict[str, Any]]:
+        return [record.config for record in self.records]
+
+    def begin(self) -> TrialRecord | None:
+        """Draw a trial; None where the space is exhausted."""
+        number = len(self.records)
+        config = self.searcher.suggest(f"trial-{number}")
+        if config is None:
+            return None
+        self.records.append(
+            TrialRecord(
+                trial_id=f"trial-{number}", number=number, config=config, state="RUNNING", created_time=self._now()
+            )
+        )
+        return self.records[-1]
+
+    def report(self, trial: TrialRecord, accuracy: float | None, **more: float) -> None:
+        """The next epoch of a trial."""
+        trial.reports.append({"epoch": trial.epochs + 1, "time": self._now(), "val_accuracy": accuracy, **more})
+        self.searcher.on_report(trial, trial.reports[-1])
+
+    def end(self, trial: TrialRecord, state: str = "FINISHED") -> None:
+        trial.state, trial.ended_time = state, self._now()
+        self.searcher.on_end(trial)
+
+    def run(self, trials: int, score: Callable[[Mapping[str, Any]], float], slots: int = 3) -> "Played":
+        """Draw so many more trials, up to `slots` at a time; of every seven ends one is a failure, two are stops."""
+        for _ in range(trials):
+            if self.begin() is None:
+                return self
+            if len(self.running) >= slots:
+                self.finish(self.running[len(self.records) % slots], score)
+        return self
+
+    def finish(self, trial: TrialRecord, score: Callable[[Mapping[str, Any]], float]) -> None:
+        """End a trial after one report or two, in a way that follows from its number."""
+        fate = trial.number % 7
+        self.report(trial, score(trial.config) - 0.1)
+        if fate in (0, 3):
+            self.end(trial, "STOPPED")
+        elif fate == 5:
+            self.end(trial, "FAILED")
+        else:
+            self.report(trial, score(trial.config))
+            self.end(trial)
+
+    def _now(self) -> float:
+        self._time += 1.0
+        return self._time
+
+
+@pytest.fixture
+def play() -> Callable[..., Played]:
+    return Played
 
 
 def _free() -> dict[str, float]:
