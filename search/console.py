@@ -41,6 +41,8 @@ class Plan:
     stops_early: bool
     """Whether a scheduler may end trials before `max_epochs`."""
     time_budget_seconds: float | None = None
+    budget_hours: float | None = None
+    """GPU-hours, or CPU-hours without GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,8 @@ class Progress:
 def snapshot(trials: Collection[TrialRecord], plan: Plan, *, started_time: float, now: float) -> Progress:
     """Sum up the trials at the time `now` of a search that began, or went on, at `started_time` (Unix seconds).
 
-    Time left is the epochs left at the pace since then, and at most what is left of the time budget.
+    Time left is the epochs left at the pace since then, and at most what is left of the time budget, and of the budget
+    of hours at as many slots as are held now.
     """
     states = Counter(trial.state for trial in trials)
     states["PENDING"] += max(0, plan.trials - len(trials))
@@ -230,7 +233,17 @@ def _seconds_left(
     if epochs_left == 0:
         return 0.0
     budget = None if plan.time_budget_seconds is None else max(0.0, started_time + plan.time_budget_seconds - now)
-    return min((seconds for seconds in (pace, budget) if seconds is not None), default=None)
+    limits = (pace, budget, _budget_seconds_left(trials, plan, now))
+    return min((seconds for seconds in limits if seconds is not None), default=None)
+
+
+def _budget_seconds_left(trials: Collection[TrialRecord], plan: Plan, now: float) -> float | None:
+    """For how long the budget of hours holds; None without one, or while no trial runs."""
+    slots = [trial.slot_time.slot for trial in trials if trial.slot_time.slot is not None]
+    if plan.budget_hours is None or not slots:
+        return None
+    spent = sum(trial.slot_time.spent_at(now)[slots[0].unit] for trial in trials)
+    return max(0.0, 3600 * plan.budget_hours - spent) / sum(slot.units for slot in slots)
 
 
 def _states_text(progress: Progress) -> str:

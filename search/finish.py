@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.budget import cost_lines, slot_of
 from search.cluster import run_like_a_trial
 from search.console import failure_table
 from search.driver import Search
@@ -24,7 +25,7 @@ from trainable.slot.failure import describe_failure
 from trainable.slot.tasks import evaluate_model
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
-EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
+EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
 
 
 def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
@@ -81,7 +82,7 @@ def exit_status(state: str, succeeded: bool) -> int:
 def print_summary(
     console: Console, search: Search, recorder: Recorder, state: str, untested: Mapping[str, Any] | None = None
 ) -> None:
-    """What was found, what failed, and where to look further; `untested` is why the best trial was not tested."""
+    """What was found, failed and paid, and where to look further; `untested` is why the best trial was not tested."""
     experiment = search.experiment
     causes = group_failures(recorder.trials.values())
     best = _read_json(experiment.best_path)
@@ -95,6 +96,8 @@ def print_summary(
     if untested is not None:
         why = f"{untested['kind']}: {untested['message']} [{untested['where']}]"
         console.print(Text(f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}"))
+    for line in cost_lines(recorder.trials.values(), slot_of(search.resources).unit, search.options.price_per_hour):
+        console.print(Text(line))
     console.print(Text(_verdict(experiment, state, best)))
 
 
@@ -120,6 +123,7 @@ def _verdict(experiment: Experiment, state: str, best: Mapping[str, Any] | None)
     how = {
         "COMPLETED": "The search is complete.",
         "TIME_BUDGET": "The time budget is used up; trials that still ran were cut off.",
+        "BUDGET": "The budget of hours is used up; trials that still ran were cut off.",
         "ABORTED": "The search was stopped: its first trials all failed alike. The traceback stands above.",
         "INTERRUPTED": "The search was interrupted; what ran is kept.",
         "FAILED": "The search broke off; what ran is kept.",

@@ -20,13 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from search.slot_time import Slot, Slots, SlotTime
 from trainable.errors import ExperimentError
 
 LEDGER_NAME = "ledger.jsonl"
 TORN_NAME = "ledger.torn"
 STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "STOPPED", "FAILED")
 ENDED_STATES = ("FINISHED", "STOPPED", "FAILED")
-SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET", "FAILED")
+SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET", "BUDGET", "FAILED")
 
 Report = dict[str, Any]
 """One epoch of one trial: `epoch`, its metrics, and `time`, when it was written (Unix seconds)."""
@@ -57,6 +58,8 @@ class TrialRecord:
     """Host of the latest attempt."""
     pid: int | None = None
     """Process of the latest attempt."""
+    slot_time: SlotTime = field(default_factory=SlotTime, compare=False)
+    """How long it held slots; of two searches that differ in interruptions alone it may differ."""
 
     @property
     def ended(self) -> bool:
@@ -88,14 +91,23 @@ class LedgerWriter:
         try:
             _lock(self._file, path)
             _mend_last_line(self._file, path)
-            self.trials = _fold(read_ledger(path))
+            self._folded = _fold(read_ledger(path))
         except BaseException:
             self._file.close()
             raise
+        self.trials = self._folded.trials
 
-    def search_started(self) -> None:
-        """The search begins, or goes on after it was interrupted."""
-        self._append("search_started", None)
+    def spent_seconds(self) -> float:
+        """The time of all trials in slots up to now, earlier runs included: seconds times GPUs, or CPUs without GPUs.
+
+        Where GPUs were counted in one run and CPUs in another, it is that of the latest run's unit.
+        """
+        return self._folded.slots.spent(self._clock())
+
+    def search_started(self, slot: Slot | None = None) -> None:
+        """The search begins, or goes on after it was interrupted; from now on a trial takes `slot`."""
+        slot = slot or Slot()
+        self._append("search_started", None, unit=slot.unit, units=slot.units)
 
     def search_ended(self, state: str) -> None:
         """The search is over; `state` is one of `SEARCH_STATES`."""
@@ -147,7 +159,7 @@ class LedgerWriter:
 
     def _append(self, event: str, trial_id: str | None, /, **values: Any) -> None:
         line = plain({**values, "event": event, "trial_id": trial_id, "time": self._clock()})
-        _apply(line, self.trials)
+        self._folded.apply(line)
         self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         self._file.flush()
 
@@ -203,7 +215,7 @@ def fold_trials(events: Iterable[Mapping[str, Any]]) -> list[TrialRecord]:
     A trial that went on from an older checkpoint reports some epochs again: such a report replaces those of its own
     and of later epochs. Raises `ExperimentError` for an event of a trial that was never created.
     """
-    return sorted(_fold(events).values(), key=lambda trial: trial.number)
+    return sorted(_fold(events).trials.values(), key=lambda trial: trial.number)
 
 
 def search_state(events: Iterable[Mapping[str, Any]]) -> str:
@@ -241,29 +253,38 @@ def is_finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _fold(events: Iterable[Mapping[str, Any]]) -> dict[str, TrialRecord]:
-    trials: dict[str, TrialRecord] = {}
+class _Folded:
+    """What a ledger's events come to."""
+
+    def __init__(self) -> None:
+        self.trials: dict[str, TrialRecord] = {}
+        self.slots = Slots()
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in one event; of an unknown kind it says only that the search still ran."""
+        kind, trial_id = event["event"], str(event["trial_id"])
+        if kind == "created":
+            self.trials[trial_id] = TrialRecord(
+                trial_id=trial_id, number=event["number"], config=event["config"], created_time=event["time"]
+            )
+        elif kind in _FOLDS:
+            if trial_id not in self.trials:
+                raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
+            _FOLDS[kind](self.trials[trial_id], event)
+        trial = self.trials.get(trial_id)
+        self.slots.apply(event, trial.slot_time if trial else None, len(trial.reports) if trial else 0)
+
+
+def _fold(events: Iterable[Mapping[str, Any]]) -> _Folded:
+    folded = _Folded()
     for number, event in enumerate(events, start=1):
         try:
-            _apply(event, trials)
+            folded.apply(event)
         except (KeyError, TypeError, ValueError) as error:
             raise ExperimentError(
                 f"every event of a ledger must be as a search writes it, but event {number} is not: {error!r}."
             ) from error
-    return trials
-
-
-def _apply(event: Mapping[str, Any], trials: dict[str, TrialRecord]) -> None:
-    """Change `trials` by one event."""
-    kind, trial_id = event["event"], str(event["trial_id"])
-    if kind == "created":
-        trials[trial_id] = TrialRecord(
-            trial_id=trial_id, number=event["number"], config=event["config"], created_time=event["time"]
-        )
-    elif kind in _FOLDS:
-        if trial_id not in trials:
-            raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
-        _FOLDS[kind](trials[trial_id], event)
+    return folded
 
 
 def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:

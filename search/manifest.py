@@ -42,6 +42,8 @@ def build_manifest(
         "max_failures": options.max_failures,
         "keep_best": options.keep_best,
         "time_budget_seconds": options.time_budget_seconds,
+        "budget_hours": options.budget_hours,
+        "price_per_hour": options.price_per_hour,
         "seed": options.seed,
         "dataset": describe_data(store, options.data_path),
         "resources": {

@@ -101,7 +101,8 @@ class Recorder:
 
     `retained` is called for each trial that ended, after the listeners. `stop_state` is None while the search may go
     on, else the state it ends in: `ABORTED` once the first trials all failed alike (`abort_cause`), `TIME_BUDGET` after
-    `time_budget_seconds`, `INTERRUPTED` when somebody asked for it.
+    `time_budget_seconds`, `BUDGET` once all trials, running ones and those of earlier runs included, held their slots
+    for `budget_hours` GPU-hours, or CPU-hours without GPUs, `INTERRUPTED` when somebody asked for it.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Recorder:
         retained: Callable[[TrialRecord], None],
         trials: int,
         time_budget_seconds: float | None = None,
+        budget_hours: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
@@ -120,6 +122,7 @@ class Recorder:
         self._alike = min(ALIKE_FAILURES, trials)
         self._clock = clock
         self._deadline = None if time_budget_seconds is None else clock() + time_budget_seconds
+        self._budget_seconds = None if budget_hours is None else 3600 * budget_hours
         self._stop_state: str | None = None
         self.abort_cause: Cause | None = None
 
@@ -131,8 +134,9 @@ class Recorder:
     @property
     def stop_state(self) -> str | None:
         """Why the search must stop now; None where it may go on."""
-        if self._stop_state is None and self._deadline is not None and self._clock() >= self._deadline:
-            self._stop_state = "TIME_BUDGET"
+        used_up = None if self._stop_state else self._used_up()
+        if used_up is not None:
+            self._stop_state = used_up
         return self._stop_state
 
     def interrupt(self) -> None:
@@ -185,6 +189,14 @@ class Recorder:
         if cause is not None and not self._others_do_better(cause):
             self.abort_cause = cause
             self._stop_state = self._stop_state or "ABORTED"
+
+    def _used_up(self) -> str | None:
+        """The state of a search whose time or hours are used up."""
+        if self._deadline is not None and self._clock() >= self._deadline:
+            return "TIME_BUDGET"
+        if self._budget_seconds is not None and self._ledger.spent_seconds() >= self._budget_seconds:
+            return "BUDGET"
+        return None
 
     def _ended(self, trial_id: str, state: str, failure: Mapping[str, Any] | None) -> None:
         self._ledger.ended(trial_id, state, failure)

@@ -69,6 +69,7 @@ def _search(
     options: "SearchOptions", space: "Space", store: "Store", quiet: "Quiet", argv: Sequence[str] | None
 ) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
+    from search.budget import slot_of
     from search.ending import files_usable, terminable
     from search.finish import measure_on_test
     from search.ledger import LedgerWriter
@@ -80,7 +81,7 @@ def _search(
         with LedgerWriter(search.experiment.ledger_path) as ledger:
             if options.resume is not None:
                 search.experiment.note_resume(search.manifest)
-            ledger.search_started()
+            ledger.search_started(slot_of(search.resources))
             recorder, ending = _run_trials(search, ledger, quiet)
         untested = measure_on_test(search) if ending.broken is None else None
     return search, recorder, ending, untested
@@ -152,6 +153,7 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
         mode=options.mode,
         stops_early=options.scheduler != "none",
         time_budget_seconds=options.time_budget_seconds,
+        budget_hours=options.budget_hours,
     )
     metric, mode = options.metrics[0], options.mode
     retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=metric, mode=mode)
@@ -170,6 +172,7 @@ def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tu
             retained=retention.ended,
             trials=options.trials,
             time_budget_seconds=options.time_budget_seconds,
+            budget_hours=options.budget_hours,
         )
         ended_by: BaseException | None = None
         try:

@@ -18,6 +18,7 @@ from search.console import (
 )
 from search.failures import group_failures
 from search.ledger import TrialRecord
+from search.slot_time import Slot
 
 FAILURE = {
     "kind": "DivergedError",
@@ -27,7 +28,13 @@ FAILURE = {
 }
 
 
-def _plan(trials: int = 16, *, stops_early: bool = True, time_budget_seconds: float | None = None) -> Plan:
+def _plan(
+    trials: int = 16,
+    *,
+    stops_early: bool = True,
+    time_budget_seconds: float | None = None,
+    budget_hours: float | None = None,
+) -> Plan:
     return Plan(
         trials=trials,
         max_epochs=8,
@@ -35,6 +42,7 @@ def _plan(trials: int = 16, *, stops_early: bool = True, time_budget_seconds: fl
         mode="max",
         stops_early=stops_early,
         time_budget_seconds=time_budget_seconds,
+        budget_hours=budget_hours,
     )
 
 
@@ -81,6 +89,19 @@ def test_time_left_is_at_most_what_the_budget_leaves(trials: list[TrialRecord]) 
     assert left(150.0) == 30.0
     assert left(90.0) == 0.0
     assert left(1e9) == pytest.approx(1020.0)
+
+
+def test_time_left_is_at_most_what_the_budget_of_hours_leaves_to_the_slots_held(trials: list[TrialRecord]) -> None:
+    def left(hours: float) -> float | None:
+        return snapshot(trials, _plan(budget_hours=hours), started_time=100.0, now=220.0).seconds_left
+
+    trials[0].slot_time.spent["GPU"] = 1000.0
+    trials[3].slot_time.take(Slot("GPU", 4.0), 210.0)
+    assert left(2000 / 3600) == pytest.approx((2000 - 1000 - 4 * 10) / 4)
+    assert left(900 / 3600) == 0.0
+    assert left(1e9) == pytest.approx(1020.0)
+    trials[3].slot_time.give_back(220.0)
+    assert left(2000 / 3600) == pytest.approx(1020.0)
 
 
 def test_before_the_first_report_no_time_is_known(make_trial) -> None:

@@ -14,11 +14,17 @@ from search import finish
 from search.dimensions import Choice, Fixed
 from search.experiment import Experiment
 from search.finish import exit_status, print_summary, recover_undelivered
-from search.ledger import LedgerWriter
+from search.ledger import SEARCH_STATES, LedgerWriter
 from search.recorder import Recorder
 from search.spaces import Space
+from trainable.slot.cluster import TrialResources
 
 SPACE = Space({"embedding_dim": Choice((8, 16)), "max_epochs": Fixed(4)})
+PLAIN: dict[str, Any] = {
+    "space": SPACE,
+    "resources": TrialResources(),
+    "options": SimpleNamespace(price_per_hour=None, confirm=0),
+}
 FAILURE = {
     "kind": "ValueError",
     "message": "no tower",
@@ -84,6 +90,8 @@ def test_a_trial_that_ended_gets_no_further_report(experiment: Experiment, recor
         ("COMPLETED", False, 1),
         ("TIME_BUDGET", True, 0),
         ("TIME_BUDGET", False, 1),
+        ("BUDGET", True, 0),
+        ("BUDGET", False, 1),
         ("ABORTED", False, 1),
         ("ABORTED", True, 1),
         ("INTERRUPTED", True, 130),
@@ -105,7 +113,7 @@ def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
     experiment.write_best(trial, trial.reports[0], {"name": "faces"})
     monkeypatch.setattr(finish, "run_like_a_trial", broken)
     store = SimpleNamespace(path=experiment.path)
-    search: Any = SimpleNamespace(experiment=experiment, store=store, nodes=[], resources=None, space=SPACE)
+    search: Any = SimpleNamespace(experiment=experiment, store=store, nodes=[], **PLAIN)
     untested = finish.measure_on_test(search)
 
     assert untested is not None
@@ -117,8 +125,9 @@ def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
     assert "val_accuracy" in out.getvalue()
 
 
-def summary(experiment: Experiment, recorder: Recorder, state: str) -> str:
-    search: Any = SimpleNamespace(experiment=experiment, space=SPACE)
+def summary(experiment: Experiment, recorder: Recorder, state: str, price: float | None = None) -> str:
+    options = SimpleNamespace(price_per_hour=price, confirm=0)
+    search: Any = SimpleNamespace(experiment=experiment, **{**PLAIN, "options": options})
     out = io.StringIO()
     print_summary(Console(file=out, width=200), search, recorder, state)
     return out.getvalue()
@@ -174,3 +183,17 @@ def test_summary_of_a_search_with_success_names_failures_without_their_traceback
 
     assert "ValueError: no tower" in text
     assert "Traceback (most ...)" not in text
+
+
+def test_the_summary_says_what_the_trials_cost(experiment: Experiment, recorder: Recorder) -> None:
+    recorder.trials["a"].slot_time.spent["CPU"] = 7200.0
+    assert "Cost: 2.00 CPU-hours." in summary(experiment, recorder, "COMPLETED")
+    text = summary(experiment, recorder, "BUDGET", price=1.5)
+    assert "Cost: 2.00 CPU-hours; 3.00 in money, at 1.5 an hour." in text
+    assert "The budget of hours is used up; trials that still ran were cut off." in text
+
+
+@pytest.mark.parametrize("state", SEARCH_STATES)
+def test_every_end_of_a_search_has_a_status_and_words(experiment: Experiment, recorder: Recorder, state: str) -> None:
+    assert exit_status(state, True) in (0, 1, 130)
+    assert "\nThe " in summary(experiment, recorder, state)

@@ -6,6 +6,7 @@ import pytest
 
 from search.ledger import LedgerWriter, Report, TrialRecord
 from search.recorder import Expendable, Recorder
+from search.slot_time import Slot
 
 
 class Listening:
@@ -36,17 +37,25 @@ class Listening:
 class Bench:
     """A recorder with a listener, a clock to turn, and trials to run by hand."""
 
-    def __init__(self, folder: Path, trials: int = 40, max_epochs: int = 3, time_budget: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        trials: int = 40,
+        max_epochs: int = 3,
+        time_budget: float | None = None,
+        budget_hours: float | None = None,
+    ) -> None:
         self.path = folder / "ledger.jsonl"
         self.listening = Listening(self.path)
         self.now = 0.0
         self.config = {"learning_rate": 0.1, "max_epochs": max_epochs}
         self.recorder = Recorder(
-            LedgerWriter(self.path),
+            LedgerWriter(self.path, clock=lambda: self.now),
             [self.listening],
             retained=lambda trial: self.listening._note("retained", trial),
             trials=trials,
             time_budget_seconds=time_budget,
+            budget_hours=budget_hours,
             clock=lambda: self.now,
         )
 
@@ -179,6 +188,38 @@ def test_the_time_budget_stops_the_search(tmp_path: Path) -> None:
 
     bench.now = 60.0
     assert bench.recorder.stop_state == "TIME_BUDGET"
+
+
+def test_the_budget_of_hours_stops_the_search_and_counts_trials_that_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, budget_hours=1.0)
+    bench.start("a", "b")
+    bench.now = 1000.0
+    bench.recorder.completed("a")
+    bench.now = 2599.0
+    assert bench.recorder.stop_state is None
+
+    bench.now = 2600.0
+    assert bench.recorder.stop_state == "BUDGET"
+    bench.recorder.interrupt()
+    assert bench.recorder.stop_state == "BUDGET"
+
+
+def test_the_budget_of_hours_counts_earlier_runs_and_no_time_between_them(tmp_path: Path) -> None:
+    with LedgerWriter(tmp_path / "ledger.jsonl", clock=lambda: -9000.0) as before:
+        before.search_started(Slot("GPU", 1.0))
+        before.created("a", 0, {"max_epochs": 3})
+        before.started("a", attempt=1, node="here", pid=1)
+        before._clock = lambda: -6000.0
+        before.report("a", {"epoch": 1, "val_accuracy": 0.5})
+    bench = Bench(tmp_path, budget_hours=1.0)
+    bench.recorder._ledger.search_started(Slot("GPU", 4.0))
+    assert bench.recorder.stop_state is None
+
+    bench.recorder.started("a", node="here", pid=2)
+    bench.now = 149.0
+    assert bench.recorder.stop_state is None
+    bench.now = 150.0
+    assert bench.recorder.stop_state == "BUDGET"
 
 
 def test_the_first_reason_to_stop_stays(tmp_path: Path) -> None:
