@@ -13,6 +13,7 @@ when it is started again. At its end, and at any time by `--collect`, the parts 
 import argparse
 import datetime
 import json
+import multiprocessing
 import signal
 import sys
 import time
@@ -131,8 +132,11 @@ def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
 
 def _work(rank: int, store: str, parts: str, configs: int, processes: int) -> None:
     """One process: every config of its share that has not been recorded yet."""
-    # The parent's death arrives as an interrupt, which nohup and a shell's background jobs have ignored.
+    # The parent's death arrives as an interrupt, which nohup and a shell's background jobs have ignored until here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        return
     torch.set_num_threads(1)
     data = RecordingData(Store.open(Path(store)), torch.device("cpu"))
     for number, drawn in enumerate(_draws(SPACES[SPACE], configs)):
