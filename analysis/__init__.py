@@ -48,6 +48,9 @@ def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
     | `best_epoch`, `best_value` | where the search's metric was best, and the metric there |
     | `best/<metric>` | every metric of that best report, in the units above |
     | `train_seconds` | sum of `epoch_seconds` |
+    | `gpu_seconds` | time in slots, times the GPUs that the trial takes; 0 where it takes none |
+    | `cpu_seconds` | the same in CPUs, where it takes no GPU; else 0 |
+    | `lost_gpu_seconds`, `lost_cpu_seconds` | of that, in epochs that were cut off or trained again |
     | `created_time`, `started_time`, `ended_time` | unix seconds; NaN where it has not happened |
     | `failure/kind`, `failure/message`, `failure/where` | why it failed, if it did: class, sentence, file and line |
     | `failure/traceback_file` | the full traceback's path inside the experiment folder |

@@ -71,7 +71,8 @@ def load_experiment(path: Path) -> Experiment:
     events = read_ledger(path / LEDGER_NAME) if (path / LEDGER_NAME).exists() else []
     records = fold_trials(events)
     clock = Clock(events)
-    trials = trials_frame(records, str(manifest.get("metric") or "val_accuracy"), str(manifest.get("mode") or "max"))
+    metric, mode = str(manifest.get("metric") or "val_accuracy"), str(manifest.get("mode") or "max")
+    trials = trials_frame(records, metric, mode, now=events[-1]["time"] if events else 0.0)
     return Experiment(
         path=path,
         manifest=manifest,
@@ -116,11 +117,14 @@ def reports_frame(records: Sequence[TrialRecord], clock: Clock) -> pd.DataFrame:
     return frame.join(configs, on="trial_id") if rows else frame.reindex(columns=[*frame, *configs])
 
 
-def trials_frame(records: Sequence[TrialRecord], metric: str, mode: str) -> pd.DataFrame:
-    """One row per trial, in the order of creation; columns as documented at `analysis.load`."""
+def trials_frame(records: Sequence[TrialRecord], metric: str, mode: str, *, now: float) -> pd.DataFrame:
+    """One row per trial, in the order of creation; columns as documented at `analysis.load`.
+
+    A trial that still runs has held its slot up to `now` (unix seconds).
+    """
     bests = [_best_of(record, metric, mode) for record in records]
-    rows = [_trial_row(record, best, metric) for record, best in zip(records, bests, strict=True)]
-    frame = pd.DataFrame(rows, columns=None if rows else list(_trial_row(_NOBODY, None, metric)))
+    rows = [_trial_row(record, best, metric, now) for record, best in zip(records, bests, strict=True)]
+    frame = pd.DataFrame(rows, columns=None if rows else list(_trial_row(_NOBODY, None, metric, now)))
     frame.insert(3, "rank", _ranks(frame, mode))
     metrics = pd.DataFrame([_metrics_of(best) for best in bests], index=frame.index).add_prefix("best/")
     configs = _config_frame(records).reset_index(drop=True)
@@ -130,8 +134,9 @@ def trials_frame(records: Sequence[TrialRecord], metric: str, mode: str) -> pd.D
 _NOBODY = TrialRecord(trial_id="", number=0, config={}, created_time=0.0)
 
 
-def _trial_row(record: TrialRecord, best: dict[str, Any] | None, metric: str) -> dict[str, Any]:
+def _trial_row(record: TrialRecord, best: dict[str, Any] | None, metric: str, now: float) -> dict[str, Any]:
     failure = record.failure or {}
+    spent, lost = record.slot_time.spent_at(now), record.slot_time.lost
     return {
         "trial_id": record.trial_id,
         "number": record.number,
@@ -141,6 +146,8 @@ def _trial_row(record: TrialRecord, best: dict[str, Any] | None, metric: str) ->
         "best_epoch": best["epoch"] if best else math.nan,
         "best_value": best[metric] if best else math.nan,
         "train_seconds": sum(report.get("epoch_seconds") or 0.0 for report in record.reports),
+        **{f"{unit.lower()}_seconds": seconds for unit, seconds in spent.items()},
+        **{f"lost_{unit.lower()}_seconds": seconds for unit, seconds in lost.items()},
         "created_time": record.created_time,
         "started_time": _or_nan(record.started_time),
         "ended_time": _or_nan(record.ended_time),

@@ -20,6 +20,7 @@ from analysis.summary import (
     STATE_WORDS,
     best_trial,
     config_of,
+    costs,
     count_states,
     duration,
     failures,
@@ -36,7 +37,7 @@ TRACEBACK_CHARACTERS = 8_000
 _MEASURES = ("train_", "val_", "test_", "unseen_")
 _SETTINGS = (
     *("seed", "git_commit", "space_name", "algorithm", "scheduler"),
-    *("metric", "mode", "max_epochs", "grace_epochs", "reduction_factor"),
+    *("metric", "mode", "max_epochs", "grace_epochs", "reduction_factor", "budget_hours", "price_per_hour"),
 )
 _SEARCH_WORDS = {
     "PENDING": "not started",
@@ -45,6 +46,7 @@ _SEARCH_WORDS = {
     "INTERRUPTED": "interrupted",
     "ABORTED": "aborted",
     "TIME_BUDGET": "ended at its time budget",
+    "BUDGET": "ended at its budget of hours",
     "FAILED": "broken off by an error",
 }
 _LEADS = {
@@ -130,7 +132,7 @@ def _plot_section(name: str, plots: list[Plot]) -> dict[str, Any]:
 
 
 def _facts(experiment: Experiment) -> list[str]:
-    """The line under the headline: data, algorithm, when, versions."""
+    """The line under the headline: data, algorithm, when, cost, versions."""
     manifest = experiment.manifest
     dataset, versions = manifest.get("dataset") or {}, manifest.get("versions") or {}
     names = dict.fromkeys(filter(None, (manifest.get("algorithm"), manifest.get("scheduler"))))
@@ -138,6 +140,7 @@ def _facts(experiment: Experiment) -> list[str]:
         *([f"data: {dataset['name']}"] if dataset.get("name") else []),
         *([f"search: {' under '.join(map(str, names))}"] if names else []),
         *([f"begun {str(manifest['created'])[:16].replace('T', ' ')} UTC"] if manifest.get("created") else []),
+        *(f"cost: {cost}" for cost in costs(experiment)),
         *(f"{name} {versions[name]}" for name in ("glance-tune", "torch", "ray") if versions.get(name)),
     ]
 

@@ -116,6 +116,33 @@ def verdict(experiment: Experiment) -> list[str]:
     ]
 
 
+def costs(experiment: Experiment) -> list[str]:
+    """What the trials cost, a text for each unit that they held: GPU-hours, CPU-hours where they take no GPU, money."""
+    resources, price = experiment.manifest.get("resources") or {}, experiment.manifest.get("price_per_hour")
+    priced_unit = "gpu" if resources.get("gpus_per_worker") else "cpu"
+    texts = [_cost(experiment.trials, unit, price if unit == priced_unit else None) for unit in ("gpu", "cpu")]
+    return [text for text in texts if text]
+
+
+def _cost(trials: pd.DataFrame, unit: str, price: float | None) -> str:
+    """The cost in one unit; empty where there is none."""
+    hours, lost = trials[f"{unit}_seconds"] / 3600, trials[f"lost_{unit}_seconds"] / 3600
+    by_state = (hours - lost).groupby(trials["state"]).sum()
+    wasted = {
+        "on trials stopped early": by_state.get("STOPPED", 0.0),
+        "on failed trials": by_state.get("FAILED", 0.0),
+        "in epochs that were cut off": lost.sum(),
+    }
+    parts = [f"{_hours(share)} {where}" for where, share in wasted.items() if share > 0]
+    of_which = f" ({', '.join(parts)})" if parts else ""
+    money = "" if price is None else f", {hours.sum() * price:,.2f} in money"
+    return f"{_hours(hours.sum())} {unit.upper()}-hours{of_which}{money}" if hours.sum() else ""
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.{0 if hours >= 100 else 2 if hours >= 1 else 3}f}"
+
+
 def duration(seconds: float) -> str:
     """A time in the two largest units that fit: `4 min 12 s`."""
     if not math.isfinite(seconds):

@@ -1,4 +1,5 @@
 import json
+import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -7,6 +8,7 @@ import pytest
 from analysis import page
 from analysis.figures import plots_of
 from analysis.frames import load_experiment
+from search.ledger import SEARCH_STATES, LedgerWriter
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -177,6 +179,20 @@ def test_a_running_search_has_no_final_best(make):
     assert "had not ended when this page was written" in html
     assert "Its test accuracy is computed once, when the search ends." in html
     assert not any(block.startswith("glance-train") for block in reader.text["pre"])
+
+
+def test_the_headline_says_what_the_search_cost(make):
+    html, _ = read(make(trials=3, price_per_hour=2.0))
+    assert re.search(r"cost: [\d.]+ CPU-hours.*, [\d.]+ in money", html)
+
+
+@pytest.mark.parametrize("state", SEARCH_STATES)
+def test_every_end_of_a_search_has_words(make, state):
+    path = make(trials=1, until_seconds=1.0)
+    with LedgerWriter(path / "ledger.jsonl") as ledger:
+        ledger.search_ended(state)
+    html, _ = read(path)
+    assert f">{page._SEARCH_WORDS[state]}</span>" in html
 
 
 def test_an_experiment_without_trials(make):

@@ -9,6 +9,7 @@ from analysis.summary import (
     best_so_far,
     best_trial,
     config_of,
+    costs,
     count_states,
     duration,
     edges,
@@ -16,7 +17,8 @@ from analysis.summary import (
     number,
     verdict,
 )
-from search.ledger import read_trials
+from search.ledger import LedgerWriter, read_trials
+from search.slot_time import Slot
 
 
 def test_golden_verdict(demo):
@@ -55,6 +57,49 @@ def test_verdict_of_one_trial(make):
         "not at an edge.",
         "The only trial trained to the end.",
     ]
+
+
+HOUR = 3600.0
+
+
+def ledger_of_hours(path, unit, units=1.0):
+    """A trial stopped after 2 hours, one failed after 1, one that lost an hour of 2 and runs for another."""
+    now = 0.0
+    with LedgerWriter(path, clock=lambda: now * HOUR) as ledger:
+        ledger.search_started(Slot(unit, units))
+        for number, trial_id in enumerate("abc"):
+            ledger.created(trial_id, number, {})
+            ledger.started(trial_id, attempt=1, node="host", pid=1)
+        now = 1.0
+        ledger.ended("b", "FAILED", {"kind": "X", "message": "", "where": "", "traceback_file": None})
+        ledger.report("c", {"epoch": 1})
+        now = 2.0
+        ledger.retried("c", attempt=1, failure={"kind": "SlotDied"})
+        ledger.ended("a", "STOPPED")
+        ledger.started("c", attempt=2, node="host", pid=1)
+        now = 3.0
+        ledger.created("d", 3, {})
+
+
+def test_costs_tell_apart_what_was_wasted_and_count_what_runs(make):
+    path = make(trials=0)
+    (path / "ledger.jsonl").unlink()
+    ledger_of_hours(path / "ledger.jsonl", "CPU", 2.0)
+    assert costs(load_experiment(path)) == [
+        "12.00 CPU-hours (4.00 on trials stopped early, 2.00 on failed trials, 2.00 in epochs that were cut off)"
+    ]
+
+
+def test_costs_have_money_where_there_is_a_price(make):
+    path = make(trials=0, price_per_hour=2.5, resources={"gpus_per_worker": 1.0})
+    ledger_of_hours(path / "ledger.jsonl", "GPU")
+    assert costs(load_experiment(path))[0].endswith("cut off), 15.00 in money")
+    ledger_of_hours(make("other", trials=0, price_per_hour=2.5) / "ledger.jsonl", "GPU")
+    assert costs(load_experiment(path.parent / "other"))[0].endswith("cut off)")
+
+
+def test_a_search_that_started_no_trial_costs_nothing(make):
+    assert costs(load_experiment(make(trials=0, price_per_hour=1.0))) == []
 
 
 def test_count_states_names_every_state(demo):
