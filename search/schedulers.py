@@ -6,9 +6,10 @@ driver died (`search.resume`), and how the simulator runs it (`search.simulate`)
 """
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from trainable.errors import ConfigError, nearest
 
@@ -124,7 +125,7 @@ class RunAll:
         """No trial is ever paused."""
 
     def _decision(self, trial_id: str, epoch: int, value: float | None) -> Decision:
-        if value is not None and is_number(value):
+        if is_number(value):
             return self._decide(trial_id, epoch, value)
         self._diverged(trial_id)
         return Decision.STOP
@@ -136,9 +137,9 @@ class RunAll:
         """Nothing is compared."""
 
 
-def is_number(value: float | None) -> bool:
+def is_number(value: float | None) -> TypeGuard[float]:
     """Whether a metric is finite."""
-    return value is not None and value - value == 0
+    return value is not None and math.isfinite(value)
 
 
 def build_scheduler(name: str, options: SchedulerOptions) -> Scheduler:

@@ -1,52 +1,79 @@
-from types import SimpleNamespace
-from typing import Any
+from math import inf, nan
 
+import numpy as np
 import pytest
 
-from search.schedulers import SchedulerOptions, build_scheduler
+from search.asha import Hyperband, PromotingAsha, StoppingAsha
+from search.median import MedianRule
+from search.schedulers import Decision, RunAll, SchedulerOptions, Verdicts, build_scheduler, is_number
 from trainable.errors import ConfigError
 
-
-def options(mode: str = "max") -> SchedulerOptions:
-    return SchedulerOptions(metric="val_accuracy", mode=mode, max_epochs=9, grace_epochs=1, reduction_factor=3)
-
-
-def decide(scheduler: Any, curves: dict[str, list[float]]) -> dict[str, int]:
-    """Run each trial to its end, one after another; returns the epoch at which each was told to stop."""
-    stopped = {}
-    for trial_id, curve in curves.items():
-        trial = SimpleNamespace(trial_id=trial_id)
-        scheduler.on_trial_add(None, trial)
-        for epoch, value in enumerate(curve, start=1):
-            result = {"epoch": epoch, "training_iteration": 1, "val_accuracy": value}
-            if scheduler.on_trial_result(None, trial, result) == "STOP":
-                stopped[trial_id] = epoch
-                break
-    return stopped
+CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
+OPTIONS = SchedulerOptions(metric="val_accuracy", mode="max", max_epochs=9, grace_epochs=1, reduction_factor=3)
 
 
-CURVES = {name: [level] * 8 for name, level in {"a": 0.5, "b": 0.4, "c": 0.6, "d": 0.1}.items()}
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("asha", StoppingAsha),
+        ("asha-promote", PromotingAsha),
+        ("hyperband", Hyperband),
+        ("median", MedianRule),
+        ("none", RunAll),
+    ],
+)
+def test_a_scheduler_has_a_name(name: str, kind: type) -> None:
+    assert type(build_scheduler(name, OPTIONS)) is kind
 
 
-def test_asha_stops_a_trial_that_is_below_the_cutoff_of_its_rung() -> None:
-    assert decide(build_scheduler("asha", options()), CURVES) == {"b": 1, "d": 1}
-
-
-def test_asha_can_minimise() -> None:
-    assert decide(build_scheduler("asha", options("min")), CURVES) == {"c": 1}
-
-
-def test_asha_counts_epochs_not_tunes_iterations() -> None:
-    scheduler = build_scheduler("asha", options())
-    restarted = {"a": [0.9, 0.9, 0.9], "b": [0.95, 0.1, 0.1]}
-
-    assert decide(scheduler, restarted) == {"b": 3}
-
-
-def test_none_stops_no_trial() -> None:
-    assert decide(build_scheduler("none", options()), CURVES) == {}
+def test_each_search_gets_a_scheduler_of_its_own() -> None:
+    assert build_scheduler("none", OPTIONS) is not build_scheduler("none", OPTIONS)
 
 
 def test_an_unknown_scheduler_gets_the_nearest_known_one() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'asha'"):
-        build_scheduler("aha", options())
+        build_scheduler("aha", OPTIONS)
+
+
+@pytest.mark.parametrize("value", [0.5, -3, 0, np.float32(1.5), np.int64(2), 1e308])
+def test_a_finite_value_is_a_number(value: float) -> None:
+    assert is_number(value)
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf, None, np.float32("nan"), np.float64("inf")])
+def test_nothing_else_is(value: float | None) -> None:
+    assert not is_number(value)
+
+
+def test_none_stops_no_trial_whose_metric_is_finite() -> None:
+    scheduler = build_scheduler("none", OPTIONS)
+
+    assert {scheduler.on_report(f"t{n}", epoch, -n) for n in range(5) for epoch in range(1, 10)} == {CONTINUE}
+    assert scheduler.on_report("t0", 10, None) is STOP
+
+
+def test_a_verdict_stands_for_its_epoch_and_those_before_went_on() -> None:
+    verdicts = Verdicts()
+    assert verdicts.known("a", 3) is None
+
+    assert verdicts.set("a", 3, PAUSE) is PAUSE
+    assert [verdicts.known("a", epoch) for epoch in (1, 2, 3, 4)] == [CONTINUE, CONTINUE, PAUSE, None]
+    assert verdicts.known("b", 3) is None
+
+
+def test_a_stop_stands_for_all_epochs_to_come() -> None:
+    verdicts = Verdicts()
+    verdicts.set("a", 3, STOP)
+    verdicts.resume("a")
+
+    assert [verdicts.known("a", epoch) for epoch in (2, 3, 4)] == [CONTINUE, STOP, STOP]
+
+
+def test_a_pause_that_is_over_is_no_pause_when_its_epoch_comes_again() -> None:
+    verdicts = Verdicts()
+    verdicts.set("a", 3, PAUSE)
+    verdicts.resume("a")
+    verdicts.resume("unheard of")
+
+    assert [verdicts.known("a", epoch) for epoch in (3, 4)] == [CONTINUE, None]
+    assert verdicts.known("unheard of", 1) is None
