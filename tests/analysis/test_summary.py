@@ -63,7 +63,7 @@ HOUR = 3600.0
 
 
 def ledger_of_hours(path, unit, units=1.0):
-    """A trial stopped after 2 hours, one failed after 1, one that lost an hour of 2 and runs for another."""
+    """A trial stopped after 2 hours, one failed after 1, one that runs since 3; the first and last lost an hour each."""
     now = 0.0
     with LedgerWriter(path, clock=lambda: now * HOUR) as ledger:
         ledger.search_started(Slot(unit, units))
@@ -73,6 +73,8 @@ def ledger_of_hours(path, unit, units=1.0):
         now = 1.0
         ledger.ended("b", "FAILED", {"kind": "X", "message": "", "where": "", "traceback_file": None})
         ledger.report("c", {"epoch": 1})
+        ledger.retried("a", attempt=1, failure={"kind": "SlotDied"})
+        ledger.started("a", attempt=2, node="host", pid=1)
         now = 2.0
         ledger.retried("c", attempt=1, failure={"kind": "SlotDied"})
         ledger.ended("a", "STOPPED")
@@ -86,7 +88,7 @@ def test_costs_tell_apart_what_was_wasted_and_count_what_runs(make):
     (path / "ledger.jsonl").unlink()
     ledger_of_hours(path / "ledger.jsonl", "CPU", 2.0)
     assert costs(load_experiment(path)) == [
-        "12.00 CPU-hours (4.00 on trials stopped early, 2.00 on failed trials, 2.00 in epochs that were cut off)"
+        "12.00 CPU-hours (2.00 on trials stopped early, 2.00 on failed trials, 4.00 in epochs that were cut off)"
     ]
 
 

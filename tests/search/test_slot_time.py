@@ -119,6 +119,20 @@ def test_a_clock_that_goes_back_takes_no_time_away() -> None:
     assert seconds([*BEGUN, *told((13, "report", "a", {"epoch": 2}), (17, "ended", "a"))]) == (7, 0)
 
 
+def test_a_clock_that_goes_back_takes_no_time_off_the_sum(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    with LedgerWriter(tmp_path / "ledger.jsonl", clock=clock) as ledger:
+        ledger.search_started()
+        ledger.created("a", 0, {})
+        ledger.started("a", attempt=1, node="host", pid=1)
+        clock.now = 5.0
+        ledger.report("a", {"epoch": 1})
+        clock.now = 3.0
+        assert ledger.spent_seconds() == 5.0
+        ledger.ended("a", "FINISHED")
+        assert ledger.spent_seconds() == 5.0
+
+
 def write_random_ledger(path: Path, seed: int) -> None:
     """Runs of a search, some killed, with trials that end, wait, die and are retried."""
     rng = np.random.default_rng(seed)
