@@ -63,7 +63,7 @@ HOUR = 3600.0
 
 
 def ledger_of_hours(path, unit, units=1.0):
-    """A trial stopped after 2 hours, one failed after 1, one that runs since 3; the first and last lost an hour each."""
+    """A trial stopped after 2 hours, one failed after 1, one that runs; the first and last lost an hour each."""
     now = 0.0
     with LedgerWriter(path, clock=lambda: now * HOUR) as ledger:
         ledger.search_started(Slot(unit, units))
