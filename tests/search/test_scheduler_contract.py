@@ -32,7 +32,8 @@ def build(name: str, **changes: Any) -> Any:
 class Search:
     """A search of random trials in S slots, which tells a scheduler what a source of trials does, and keeps it all.
 
-    A call is the method's name and its arguments; `answers` has what each call returned, and `promotable()` before it.
+    A call is the method's name and its arguments; `answers` has what each call returned, and who could be promoted
+    before it.
     """
 
     scheduler: Any
@@ -60,16 +61,22 @@ class Search:
         while len(self.out) < self.slots:
             promotable = self.scheduler.promotable()
             if promotable is not None:
-                assert promotable in self.paused
-                self.paused.discard(promotable)
-                self._call("on_promote", promotable)
-                self.out.append(promotable)
+                self._promote(promotable)
             elif len(self.epochs) < self.trials:
                 self.out.append(f"trial_{len(self.epochs):04d}")
                 self.epochs[self.out[-1]] = 0
             else:
                 break
+        finalist = None if self.out else self.scheduler.finalist()
+        if finalist is not None:
+            self._promote(finalist)
         return bool(self.out)
+
+    def _promote(self, trial_id: str) -> None:
+        assert trial_id in self.paused
+        self.paused.discard(trial_id)
+        self._call("on_promote", trial_id)
+        self.out.append(trial_id)
 
     def _advance(self, trial_id: str) -> None:
         if self.rng.random() < 0.02:
@@ -95,14 +102,18 @@ class Search:
         self._call("on_end", trial_id)
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        before = self.scheduler.promotable()
         self.calls.append((method, *arguments))
-        self.answers.append((before, getattr(self.scheduler, method)(*arguments)))
+        self.answers.append(answer(self.scheduler, self.calls[-1]))
         return self.answers[-1][1]
 
 
+def answer(scheduler: Any, call: tuple[Any, ...]) -> tuple[Any, Any]:
+    before = (scheduler.promotable(), scheduler.finalist())
+    return before, getattr(scheduler, call[0])(*call[1:])
+
+
 def replay(scheduler: Any, calls: list[tuple[Any, ...]]) -> list[Any]:
-    return [(scheduler.promotable(), getattr(scheduler, call[0])(*call[1:])) for call in calls]
+    return [answer(scheduler, call) for call in calls]
 
 
 @every_scheduler
@@ -114,11 +125,12 @@ def test_a_search_ends_and_leaves_no_trial_that_could_go_on(name: str, seed: int
     assert len(search.epochs) == search.trials
     assert search.ended | search.paused == set(search.epochs)
     assert search.scheduler.promotable() is None
+    assert search.scheduler.finalist() is None
 
 
 @every_scheduler
 def test_the_searches_of_this_suite_have_every_decision_that_the_scheduler_knows(name: str) -> None:
-    decisions = {answer for _, answer in Search(build(name)).run().answers if answer is not None}
+    decisions = {decision for _, decision in Search(build(name)).run().answers if decision is not None}
 
     assert decisions == {CONTINUE, STOP} | ({PAUSE} if name in ("asha-promote", "pbt") else set())
 
@@ -154,11 +166,11 @@ def test_reports_that_come_again_change_nothing(name: str, seed: int) -> None:
     stuttering = build(name)
     reports: dict[str, list[tuple[int, Any]]] = {}
     decisions: dict[str, Decision] = {}
-    for (method, trial_id, *arguments), (_, answer) in zip(search.calls, search.answers, strict=True):
-        assert getattr(stuttering, method)(trial_id, *arguments) is answer
+    for (method, trial_id, *arguments), (_, decision) in zip(search.calls, search.answers, strict=True):
+        assert getattr(stuttering, method)(trial_id, *arguments) is decision
         if method == "on_report":
             reports.setdefault(trial_id, []).append((arguments[0], arguments[1]))
-        decisions[trial_id] = CONTINUE if method == "on_promote" else answer or decisions.get(trial_id, CONTINUE)
+        decisions[trial_id] = CONTINUE if method == "on_promote" else decision or decisions.get(trial_id, CONTINUE)
         again = [stuttering.on_report(trial_id, *report) for report in reports.get(trial_id, [])[-3:]]
         assert again[:-1] == [CONTINUE] * len(again[:-1])
         assert again[-1:] == [decisions[trial_id]] * len(again[-1:])
@@ -191,6 +203,7 @@ def test_an_ended_trial_is_never_promotable(name: str) -> None:
             search.ended.add(trial_id)
             search.scheduler.on_end(trial_id)
         assert search.scheduler.promotable() not in search.ended
+        assert search.scheduler.finalist() not in search.ended
 
 
 @every_scheduler
@@ -213,14 +226,12 @@ def test_min_mirrors_max(name: str, seed: int) -> None:
 
 
 @every_scheduler
-def test_to_ask_who_is_promotable_changes_nothing(name: str) -> None:
+def test_to_ask_who_may_go_on_changes_nothing(name: str) -> None:
     asked = Search(build(name), seed=4).run()
     silent = build(name)
     answers = [getattr(silent, call[0])(*call[1:]) for call in asked.calls]
 
-    assert answers == [answer for _, answer in asked.answers]
-    for _ in range(3):
-        assert silent.promotable() == asked.scheduler.promotable()
+    assert answers == [decision for _, decision in asked.answers]
 
 
 @every_scheduler
