@@ -81,8 +81,11 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
     """Run trials until all have ended or the recorder says stop; `tick` is called several times a second.
 
     A trial that the search's end cut off has no end in the ledger, and keeps its checkpoint. Ctrl-C and SIGTERM ask
-    the recorder to stop; the second one raises `KeyboardInterrupt`.
+    the recorder to stop; the second one raises `KeyboardInterrupt`. Where the recorder says stop already, nothing runs:
+    Tune would ask for a trial before it asks whether to stop.
     """
+    if recorder.stop_state is not None:
+        return
     os.environ.update(TUNE_SETTINGS)
     options = search.options
     folder = search.experiment.log.resolve()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,6 +193,29 @@ def test_a_time_budget_ends_the_search_in_order(bench: Bench) -> None:
 
     assert bench.state("x") == "TIME_BUDGET"
     assert len(bench.trials("x")) < 99
+
+
+def test_a_budget_of_hours_ends_the_search_in_order_and_counts_what_was_spent_before(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--algo", "random", "--trials", "99", "--max-epochs", "99", "--budget-hours", "0.002"]
+    assert bench.run("x", *asked, "--price-per-hour", "1000") in (0, 1)
+    assert bench.state("x") == "BUDGET"
+    output = " ".join(capfd.readouterr().out.split())
+    assert "The budget of hours is used up" in output
+    (hours,) = re.findall(r"Cost: ([\d.]+) CPU-hours", output)
+    assert float(hours) >= 0.002
+    assert "in money, at 1000 an hour." in output
+    ran = [(trial.trial_id, trial.attempts) for trial in bench.trials("x")]
+
+    resume = ["--resume", str(bench.storage / "x")]
+    assert main(resume) in (0, 1)
+    assert bench.state("x") == "BUDGET"
+    assert [(trial.trial_id, trial.attempts) for trial in bench.trials("x")] == ran
+    assert main([*resume, "--budget-hours", "0.004"]) in (0, 1)
+    assert bench.state("x") == "BUDGET"
+    assert sum(trial.attempts for trial in bench.trials("x")) > sum(attempts for _, attempts in ran)
+    assert sum(trial.slot_time.spent["CPU"] for trial in bench.trials("x")) >= 0.004 * 3600
 
 
 @pytest.mark.parametrize(
