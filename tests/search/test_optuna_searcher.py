@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search import optuna_searcher
+from search import options, optuna_searcher
 from search.conditions import Condition
 from search.dimensions import Choice, Fixed, LogUniform, RandInt
 from search.optuna_searcher import SAMPLERS, OptunaSearcher
@@ -219,6 +219,10 @@ class TestSeveralObjectives:
     def test_cmaes_refuses_them(self) -> None:
         with pytest.raises(ConfigError, match="one metric, but got val_accuracy, epoch_seconds"):
             build(objective=TWO, sampler="cmaes")
+
+
+def test_the_command_line_names_the_samplers_that_there_are() -> None:
+    assert tuple(SAMPLERS) == options.SAMPLERS
 
 
 def test_an_unknown_sampler_gets_the_nearest_known_one() -> None:

@@ -85,6 +85,17 @@ def test_suggestions_that_come_again_are_passed_over_with_another_seed_each() ->
     assert len(set(seeds)) == 2
 
 
+def test_each_trial_is_drawn_with_a_seed_of_its_own_that_follows_from_the_searchs_seed() -> None:
+    def seeds(seed: int) -> list[int]:
+        found: list[int] = []
+        for number in range(2):
+            Drawn(DEPTHS, seed).find(number, lambda seed: found.append(seed) or {"head_depth": 1})  # type: ignore[func-returns-value]
+        return found
+
+    assert len(set(seeds(0) + seeds(1))) == 4
+    assert seeds(0) == seeds(0)
+
+
 def test_a_model_that_repeats_itself_is_replaced_by_random_draws() -> None:
     drawn = Drawn(DEPTHS, seed=0)
     found = [drawn.find(number, lambda seed: {"head_depth": 1}, tries=4) for number in range(4)]
