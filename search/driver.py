@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -12,9 +12,11 @@ from typing import Any
 
 from ray import tune
 
+from search.dimensions import Value
 from search.experiment import Experiment
-from search.ledger import read_ledger
+from search.ledger import TrialRecord, read_ledger
 from search.options import METRICS, SearchOptions
+from search.points import untried
 from search.ray_patches import lost_slots_are_deaths
 from search.recorder import Recorder
 from search.resume import rebuild, settle
@@ -57,14 +59,28 @@ class Search:
     experiment: Experiment
     manifest: dict[str, Any]
     """What `experiment.json` says of it."""
+    points: Sequence[Mapping[str, Value]] = ()
+    """Configs to try before any is drawn."""
+    earlier: Sequence[TrialRecord] = ()
+    """Ended trials of earlier experiments, for the searcher."""
+    more_asked: bool = False
+    """Whether a search that goes on is asked for more than what it was asked before."""
 
 
 def build_source(search: Search, recorder: Recorder) -> TrialSource:
-    """The source of trials, with scheduler and searcher as the ledger so far left them."""
+    """The source of trials, with scheduler and searcher as the ledger so far left them.
+
+    Of earlier experiments the searcher learns what had ended when this search first began, so that one that goes on
+    learns the same again.
+    """
     options = search.options
+    events = read_ledger(search.experiment.ledger_path)
     scheduler = build_scheduler(str(options.scheduler), scheduler_options(options))
     searcher = build_searcher(options.algo, searcher_options(search))
-    trials = rebuild(read_ledger(search.experiment.ledger_path), scheduler, searcher, metric=options.metrics[0])
+    for trial in search.earlier:
+        if trial.ended_time is not None and trial.ended_time <= events[0]["time"]:
+            searcher.restore(trial)
+    trials = rebuild(events, scheduler, searcher, metric=options.metrics[0])
     source = TrialSource(
         searcher,
         scheduler,
@@ -72,6 +88,7 @@ def build_source(search: Search, recorder: Recorder) -> TrialSource:
         TrialConfig(seed=options.seed),
         metric=options.metrics[0],
         trials=options.trials,
+        points=untried(search.points, trials, search.space),
     )
     settle(source, trials)
     return source

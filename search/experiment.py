@@ -3,6 +3,7 @@
 experiment.json   what was asked, of which data, with which versions, on which hardware
 ledger.jsonl      every event (`search.ledger`)
 best.json best/   the best trial: config and metrics; its weights
+confirmation.json the best configs, trained again with further seeds
 study.log         Optuna's study, where Optuna draws
 failures/         one full traceback per distinct cause
 checkpoints/      <trial_id>/last and <trial_id>/best of the trials that keep theirs
@@ -101,6 +102,11 @@ class Experiment:
         return self.path / "best.json"
 
     @property
+    def confirmation_path(self) -> Path:
+        """`confirmation.json`."""
+        return self.path / "confirmation.json"
+
+    @property
     def best(self) -> Path:
         """The folder of the best trial's weights and config."""
         return self.path / "best"
@@ -160,8 +166,14 @@ class Experiment:
         document = {**before, **manifest, "command": before["command"]}
         write_json(self.manifest_path, plain({**document, "resumed": [*before.get("resumed", []), resumed]}))
 
-    def write_best(self, trial: TrialRecord, report: Report, dataset: Mapping[str, Any]) -> None:
-        """Write `best.json`: the trial, the epoch of `report`, and its metrics.
+    def write_best(
+        self,
+        trial: TrialRecord,
+        report: Report,
+        dataset: Mapping[str, Any],
+        confirmation: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write `best.json`: the trial, the epoch of `report`, and its metrics; what its config gave with other seeds.
 
         `trainable/train.py --config best.json` takes the file back.
         """
@@ -172,8 +184,14 @@ class Experiment:
             "config": trial.config,
             "metrics": {name: value for name, value in report.items() if name not in _NOT_METRICS},
             "dataset": dataset,
+            **({} if confirmation is None else {"confirmation": confirmation}),
         }
         write_json(self.best_path, plain(document))
+
+    def confirm_best(self, confirmation: Mapping[str, Any]) -> None:
+        """Let `best.json` say what its config gave with other seeds."""
+        document = json.loads(self.best_path.read_text(encoding="utf-8"))
+        write_json(self.best_path, plain({**document, "confirmation": confirmation}))
 
     def add_to_best(self, metrics: Mapping[str, float]) -> None:
         """Join the metrics in `best.json` with those of the test split."""

@@ -13,14 +13,16 @@ from rich.text import Text
 
 from search.budget import cost_lines, slot_of
 from search.cluster import run_like_a_trial
+from search.confirm import confirmation_lines, confirmed_configs, to_document
 from search.console import failure_table
 from search.driver import Search
 from search.experiment import Experiment
 from search.failures import group_failures, record_failure
-from search.ledger import best_report
+from search.ledger import best_report, plain
 from search.recorder import Recorder
 from search.spaces import Space
 from trainable.errors import CheckpointError
+from trainable.files import write_json
 from trainable.slot.failure import describe_failure
 from trainable.slot.tasks import evaluate_model
 
@@ -40,18 +42,30 @@ def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
 def keep_best(search: Search, recorder: Recorder) -> None:
     """Copy the best trial's weights to `best/` and write `best.json`; nothing where none has any, or it is there.
 
-    `best.json` comes last, so that where it exists `best/` is whole.
+    The best is that of the best mean once the best few are confirmed. `best.json` comes last, so that where it exists
+    `best/` is whole.
     """
-    experiment = search.experiment
-    found = best_report(recorder.trials.values(), search.options.metrics[0], search.options.mode)
+    experiment, trials = search.experiment, recorder.trials.values()
+    metric = search.options.metrics[0]
+    found = best_report(trials, metric, search.options.mode)
     if found is None:
         return
-    trial, report = found
+    (trial, report), confirmation = found, None
+    if confirmed := confirmed_configs(search, trials):
+        write_json(experiment.confirmation_path, plain(to_document(search, confirmed, trials)))
+        trial, report, confirmation = confirmed[0].trial, confirmed[0].chosen, confirmed[0].to_dict(metric)
     best = _read_json(experiment.best_path)
-    if best is not None and (best["trial_id"], best["epoch"]) == (trial.trial_id, report["epoch"]):
-        return  # found by an earlier run of the search, and tested
-    _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
-    experiment.write_best(trial, report, experiment.read_manifest()["dataset"])
+    if best is None or (best["trial_id"], best["epoch"]) != (trial.trial_id, report["epoch"]):
+        _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
+        experiment.write_best(trial, report, experiment.read_manifest()["dataset"], confirmation)
+    elif confirmation is not None:
+        experiment.confirm_best(confirmation)  # found by an earlier run of the search, and perhaps tested
+
+
+def awaits_confirmation(search: Search) -> bool:
+    """Whether another trial may still turn out to be the best, so that none is tested yet."""
+    best = _read_json(search.experiment.best_path)
+    return best is not None and search.options.confirm > 0 and "confirmation" not in best
 
 
 def measure_on_test(search: Search) -> dict[str, Any] | None:
@@ -88,6 +102,8 @@ def print_summary(
     best = _read_json(experiment.best_path)
     if best is not None:
         console.print(_best_table(best, search.space))
+    for line in _confirmation_lines(search, best):
+        console.print(Text(line))
     if causes:
         console.print(failure_table(causes))
     if causes and (best is None or state == "ABORTED"):
@@ -99,6 +115,14 @@ def print_summary(
     for line in cost_lines(recorder.trials.values(), slot_of(search.resources).unit, search.options.price_per_hour):
         console.print(Text(line))
     console.print(Text(_verdict(experiment, state, best)))
+
+
+def _confirmation_lines(search: Search, best: Mapping[str, Any] | None) -> list[str]:
+    if best is not None and "confirmation" in best:
+        return confirmation_lines(_read_json(search.experiment.confirmation_path) or {})
+    if not awaits_confirmation(search):
+        return []
+    return ["The best configs are not confirmed, so none is tested yet: go on with --resume."]
 
 
 def command(name: str) -> str:

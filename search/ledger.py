@@ -8,6 +8,7 @@ Every line has `event`, `trial_id` and `time` (Unix seconds). A number that is n
 module loads neither torch nor ray: it is all that the analysis reads of a search.
 """
 
+import dataclasses
 import errno
 import fcntl
 import json
@@ -42,6 +43,9 @@ class TrialRecord:
     """Counts trials in the order in which they were created, from 0."""
     config: dict[str, Any]
     """Every hyperparameter, drawn and fixed."""
+    confirms: str | None = None
+    """Id of the trial whose config this one trains with another seed, after the search; None for a trial of the search
+    itself."""
     state: str = "PENDING"
     """One of `STATES`."""
     attempts: int = 0
@@ -115,9 +119,10 @@ class LedgerWriter:
         self._append("search_ended", None, state=state)
         os.fsync(self._file.fileno())
 
-    def created(self, trial_id: str, number: int, config: Mapping[str, Any]) -> None:
-        """The searcher drew a trial."""
-        self._append("created", trial_id, number=number, config=dict(config))
+    def created(self, trial_id: str, number: int, config: Mapping[str, Any], *, confirms: str | None = None) -> None:
+        """The searcher drew a trial, or one that was drawn, `confirms`, is to be trained with another seed."""
+        of = {} if confirms is None else {"confirms": confirms}
+        self._append("created", trial_id, number=number, config=dict(config), **of)
 
     def started(self, trial_id: str, *, attempt: int, node: str, pid: int) -> None:
         """The trial got a slot; `attempt` counts from 1."""
@@ -232,16 +237,27 @@ def search_state(events: Iterable[Mapping[str, Any]]) -> str:
     return state
 
 
+def searched(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The trials of the search itself, without those that only confirm others."""
+    return [trial for trial in trials if trial.confirms is None]
+
+
+def unconfirming(trial: TrialRecord) -> TrialRecord:
+    """A trial that confirms another, as one that stands for itself."""
+    return dataclasses.replace(trial, confirms=None)
+
+
 def best_report(trials: Iterable[TrialRecord], metric: str, mode: str) -> tuple[TrialRecord, Report] | None:
     """The report with the best finite `metric` of all trials that are not FAILED; None where there is none.
 
-    `mode` is `max` or `min`. Ties go to fewer epochs, then to the lower trial number.
+    Trials that only confirm others are passed over. `mode` is `max` or `min`. Ties go to fewer epochs, then to the
+    lower trial number.
     """
     sign = {"max": -1.0, "min": 1.0}[mode]
     candidates = [
         (trial, report)
         for trial in trials
-        if trial.state != "FAILED"
+        if trial.state != "FAILED" and trial.confirms is None
         for report in trial.reports
         if is_finite(report.get(metric))
     ]
@@ -265,7 +281,11 @@ class _Folded:
         kind, trial_id = event["event"], str(event["trial_id"])
         if kind == "created":
             self.trials[trial_id] = TrialRecord(
-                trial_id=trial_id, number=event["number"], config=event["config"], created_time=event["time"]
+                trial_id=trial_id,
+                number=event["number"],
+                config=event["config"],
+                confirms=event.get("confirms"),
+                created_time=event["time"],
             )
         elif kind in _FOLDS:
             if trial_id not in self.trials:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from search.failures import Cause, first_failures_alike, record_failure
-from search.ledger import LedgerWriter, Report, TrialRecord
+from search.ledger import LedgerWriter, Report, TrialRecord, searched
 
 ALIKE_FAILURES = 3
 """So many first trials that all fail alike stop a search."""
@@ -185,7 +185,9 @@ class Recorder:
     def failed(self, trial_id: str, failure: Mapping[str, Any]) -> None:
         """The trial failed; `failure` is a `trainable.slot.failure.Failure`."""
         self._ended(trial_id, "FAILED", record_failure(self._ledger.path.parent, failure))
-        cause = first_failures_alike(self.trials.values(), self._alike)
+        if self.trials[trial_id].confirms is not None:
+            return
+        cause = first_failures_alike(searched(self.trials.values()), self._alike)
         if cause is not None and not self._others_do_better(cause):
             self.abort_cause = cause
             self._stop_state = self._stop_state or "ABORTED"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from search.ledger import TrialRecord, fold_trials
+from search.ledger import TrialRecord, fold_trials, searched
 from search.schedulers import Decision, Scheduler
 from search.searchers import Searcher
 from search.source import TrialSource
@@ -15,12 +15,14 @@ def rebuild(
     """Tell a fresh scheduler and a fresh searcher what an earlier run of the search did; returns its trials.
 
     The scheduler gets reports, promotions and ends in the order of the ledger, the searcher the trials in the order in
-    which they were drawn.
+    which they were drawn. Trials that only confirm others are neither told nor returned.
     """
     events = list(events)
+    trials = searched(fold_trials(events))
+    known = {trial.trial_id for trial in trials}
     for event in events:
-        _replay(event, scheduler, metric)
-    trials = fold_trials(events)
+        if event["trial_id"] in known:
+            _replay(event, scheduler, metric)
     for trial in trials:
         searcher.restore(trial)
     return trials

@@ -19,7 +19,7 @@ from trainable.errors import run_command
 if TYPE_CHECKING:
     from search.driver import Search
     from search.ending import Ending
-    from search.ledger import LedgerWriter
+    from search.head_start import HeadStart
     from search.options import SearchOptions
     from search.quiet import Quiet
     from search.recorder import Recorder
@@ -43,11 +43,13 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from search.experiment import Experiment, require_usable
     from search.finish import exit_status, print_summary
+    from search.head_start import HeadStart
     from search.quiet import Quiet
     from trainable.data.preparation import prepare_store
     from trainable.data.store import Store
     from trainable.provenance import reopen_data
 
+    head_start = HeadStart.read(options, space)
     if options.resume is None:
         require_usable(Path(options.storage), options.name)
         store = Store.open(prepare_store(options.dataset, options.data_path))
@@ -56,7 +58,7 @@ def _run(argv: Sequence[str] | None) -> int:
         store = reopen_data({**began_with, "path": options.data_path})
     store.verify()
     with Quiet(Path(options.storage)) as quiet:
-        search, recorder, ending, untested = _search(options, space, store, quiet, argv)
+        search, recorder, ending, untested = _search(options, space, head_start, store, quiet, argv)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
         print_summary(Console(), search, recorder, ending.state, untested)
     if ending.broken is not None:
@@ -66,30 +68,37 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _search(
-    options: "SearchOptions", space: "Space", store: "Store", quiet: "Quiet", argv: Sequence[str] | None
+    options: "SearchOptions",
+    space: "Space",
+    head_start: "HeadStart",
+    store: "Store",
+    quiet: "Quiet",
+    argv: Sequence[str] | None,
 ) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
     from search.budget import slot_of
     from search.ending import files_usable, terminable
-    from search.finish import measure_on_test
+    from search.finish import awaits_confirmation, measure_on_test
     from search.ledger import LedgerWriter
+    from search.passes import run_passes
     from trainable.slot.cluster import connected
 
     with files_usable(), connected(quiet.say, dashboard=options.workers_per_trial > 1) as nodes, terminable():
-        search = _prepare(options, space, store, nodes, quiet, argv)
+        search = _prepare(options, space, head_start, store, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
         with LedgerWriter(search.experiment.ledger_path) as ledger:
             if options.resume is not None:
                 search.experiment.note_resume(search.manifest)
             ledger.search_started(slot_of(search.resources))
-            recorder, ending = _run_trials(search, ledger, quiet)
-        untested = measure_on_test(search) if ending.broken is None else None
+            recorder, ending = run_passes(search, ledger, quiet)
+        untested = None if ending.broken is not None or awaits_confirmation(search) else measure_on_test(search)
     return search, recorder, ending, untested
 
 
 def _prepare(
     options: "SearchOptions",
     space: "Space",
+    head_start: "HeadStart",
     store: "Store",
     nodes: "list[Node]",
     quiet: "Quiet",
@@ -97,13 +106,16 @@ def _prepare(
 ) -> "Search":
     """Fit the search to the cluster, try it, and make the experiment's folder."""
     from search.cluster import count_slots, explain_wait, resources_of, slots_on
+    from search.confirm import asks_more
     from search.driver import Search
     from search.experiment import Experiment
     from search.growth import find_growth
     from search.manifest import build_manifest
+    from search.points import to_manifest
     from search.preflight import preflight
     from trainable.slot.cluster import current_nodes
 
+    earlier = head_start.earlier_trials(options, space, store, quiet.say)
     growth = find_growth(nodes, quiet.say)
     resources = resources_of(
         [*nodes, *growth.nodes],
@@ -118,10 +130,13 @@ def _prepare(
     preflight(space, store.path.resolve(), nodes, resources, seed=options.seed)
     nodes = current_nodes()
     manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
+    manifest["points"] = to_manifest(head_start.points, space)
+    more_asked = False
     if options.resume is None:
         experiment = Experiment.create(Path(options.storage), options.name, manifest)
     else:
         experiment = Experiment.open(Path(options.resume))
+        more_asked = asks_more(options, experiment.read_manifest()["options"])
     return Search(
         options=options,
         space=space,
@@ -131,58 +146,10 @@ def _prepare(
         slots=slots,
         experiment=experiment,
         manifest=manifest,
+        points=head_start.points,
+        earlier=earlier,
+        more_asked=more_asked,
     )
-
-
-def _run_trials(search: "Search", ledger: "LedgerWriter", quiet: "Quiet") -> "tuple[Recorder, Ending]":
-    """Run the trials, and keep what ran, whatever ends them."""
-    from rich.console import Console
-
-    from search.console import Display, Plan
-    from search.driver import build_source, run_trials
-    from search.ending import conclude
-    from search.event_files import EventFiles
-    from search.recorder import Expendable, Recorder
-    from search.retention import Retention
-
-    options, experiment = search.options, search.experiment
-    plan = Plan(
-        trials=options.trials,
-        max_epochs=options.max_epochs,
-        metric=options.metrics[0],
-        mode=options.mode,
-        stops_early=options.scheduler != "none",
-        time_budget_seconds=options.time_budget_seconds,
-        budget_hours=options.budget_hours,
-    )
-    metric, mode = options.metrics[0], options.mode
-    retention = Retention(experiment.checkpoints, keep_best=options.keep_best, metric=metric, mode=mode)
-    retention.restore(ledger.trials.values())
-    with (
-        Expendable(
-            "the event files for TensorBoard",
-            lambda: EventFiles(experiment.tensorboard, search.space, metric),
-            quiet.say,
-        ) as event_files,
-        Display(plan, Console(file=quiet.terminal)) as display,
-    ):
-        recorder = Recorder(
-            ledger,
-            [event_files],
-            retained=retention.ended,
-            trials=options.trials,
-            time_budget_seconds=options.time_budget_seconds,
-            budget_hours=options.budget_hours,
-        )
-        ended_by: BaseException | None = None
-        try:
-            source = build_source(search, recorder)
-            run_trials(search, source, recorder, tick=lambda: display.update(recorder.trials.values()))
-        except (Exception, KeyboardInterrupt, SystemExit) as error:
-            ended_by = error
-        ending = conclude(search, recorder, ledger, ended_by)
-        display.update(recorder.trials.values(), final=True)
-    return recorder, ending
 
 
 if __name__ == "__main__":

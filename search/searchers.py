@@ -5,6 +5,7 @@ and where a search goes on after its driver died, which is when `restore` tells 
 and the same records give the same draws. `build_searcher` turns an algorithm's name into one; objects inside.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,8 @@ class RandomSearcher:
         self._seed = seed
         self._drawn = 0
         self._known: set[Any] = set()
+        self._ahead: deque[tuple[Any, ...]] = deque()
+        """What the next draws are, as far as that was looked at."""
 
     def suggest(self, trial_id: str) -> dict[str, Value] | None:
         """Draw the next config."""
@@ -104,12 +107,15 @@ class RandomSearcher:
 
     def restore(self, trial: TrialRecord) -> None:
         """Draw past the config of a trial; one that this seed does not draw next is only remembered."""
-        self._known.add(identity(self._space, trial.config))
-        before = self._drawn
-        for _ in range(REDRAWS):
-            if identity(self._space, self._draw()) == identity(self._space, trial.config):
+        key = identity(self._space, trial.config)
+        self._known.add(key)
+        for place in range(REDRAWS):
+            if place == len(self._ahead):
+                self._ahead.append(identity(self._space, self._config(self._drawn + place)))
+            if self._ahead[place] == key:
+                for _ in range(place + 1):
+                    self._draw()
                 return
-        self._drawn = before
 
     def on_report(self, trial: TrialRecord, report: Report) -> None:
         """Random draws learn nothing."""
@@ -118,9 +124,14 @@ class RandomSearcher:
         """Random draws learn nothing."""
 
     def _draw(self) -> dict[str, Value]:
-        config = self._space.sample(np.random.default_rng((self._seed, self._drawn)))
+        config = self._config(self._drawn)
         self._drawn += 1
+        if self._ahead:
+            self._ahead.popleft()
         return config
+
+    def _config(self, number: int) -> dict[str, Value]:
+        return self._space.sample(np.random.default_rng((self._seed, number)))
 
 
 class Drawn:

@@ -2,9 +2,11 @@
 
 import enum
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.ledger import TrialRecord
+from search.dimensions import Value
+from search.ledger import TrialRecord, searched
 from search.recorder import Recorder
 from search.schedulers import Decision, Scheduler
 from search.searchers import Searcher
@@ -23,9 +25,9 @@ class Nothing(enum.Enum):
 class TrialSource:
     """Hands out trials, each under an id of our own, and passes reports and ends to scheduler, ledger and searcher.
 
-    `defaults` fills the hyperparameters that the space does not name; at most `trials` are drawn. Trials of an earlier
-    run of the search that were cut off come first. What is passed on goes to the scheduler
-    first, whose decision depends on the reports before, then to the ledger, then to the searcher.
+    `defaults` fills the hyperparameters that the space does not name; at most `trials` begin, of `points` and then of
+    the searcher. Trials of an earlier run of the search that were cut off come first. What is passed on goes to the
+    scheduler first, whose decision depends on the reports before, then to the ledger, then to the searcher.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class TrialSource:
         *,
         metric: str,
         trials: int,
+        points: Sequence[Mapping[str, Value]] = (),
     ) -> None:
         self._searcher = searcher
         self._scheduler = scheduler
@@ -44,9 +47,10 @@ class TrialSource:
         self._defaults = defaults.to_dict()
         self._metric = metric
         self._trials = trials
-        self._unfinished = deque(
-            trial.trial_id for trial in recorder.trials.values() if not trial.ended and trial.state != "PAUSED"
-        )
+        self._points = deque(points)
+        begun = searched(recorder.trials.values())
+        self._begun = len(begun)
+        self._unfinished = deque(trial.trial_id for trial in begun if not trial.ended and trial.state != "PAUSED")
         self._out: set[str] = set()
         self._exhausted = False
 
@@ -97,17 +101,33 @@ class TrialSource:
             self._scheduler.on_promote(paused)
             self._recorder.promoted(paused)
             return paused
-        return None if self._exhausted or len(self._recorder.trials) >= self._trials else self._draw()
+        if self._begun >= self._trials:
+            return None
+        if self._points:
+            return self._try_point()
+        return None if self._exhausted else self._draw()
+
+    def _try_point(self) -> str:
+        """Begin a config that was asked for; the searcher learns of it as of a trial of before."""
+        trial_id = self._begin(self._next_number(), self._points.popleft())
+        self._searcher.restore(self._recorder.trials[trial_id])
+        return trial_id
 
     def _draw(self) -> str | None:
-        number = len(self._recorder.trials)
-        trial_id = f"trial_{number:04d}"
-        drawn = self._searcher.suggest(trial_id)
+        number = self._next_number()
+        drawn = self._searcher.suggest(_id_of(number))
         if drawn is None:
             self._exhausted = True
             return None
-        self._recorder.created(trial_id, number, {**self._defaults, **drawn})
-        return trial_id
+        return self._begin(number, drawn)
+
+    def _begin(self, number: int, drawn: Mapping[str, Value]) -> str:
+        self._begun += 1
+        self._recorder.created(_id_of(number), number, {**self._defaults, **drawn})
+        return _id_of(number)
+
+    def _next_number(self) -> int:
+        return len(self._recorder.trials)
 
     def _over(self, trial_id: str) -> None:
         self._forget(trial_id)
@@ -119,3 +139,7 @@ class TrialSource:
         self._out.discard(trial_id)
         if trial_id in self._unfinished:
             self._unfinished.remove(trial_id)
+
+
+def _id_of(number: int) -> str:
+    return f"trial_{number:04d}"

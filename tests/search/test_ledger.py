@@ -14,6 +14,7 @@ from search.ledger import (
     read_ledger,
     read_trials,
     search_state,
+    searched,
 )
 from trainable.errors import ExperimentError
 
@@ -229,3 +230,14 @@ def test_reading_a_ledger_loads_neither_torch_nor_ray() -> None:
     code = "import sys, search.ledger; print(sorted({'torch', 'ray', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_trial_that_confirms_another_says_which_and_any_other_says_nothing(tmp_path: Path) -> None:
+    with LedgerWriter(tmp_path / "ledger.jsonl") as ledger:
+        ledger.created("a", 0, {})
+        ledger.created("b", 1, {"seed": 1}, confirms="a")
+    events = read_ledger(tmp_path / "ledger.jsonl")
+
+    assert ["confirms" in event for event in events] == [False, True]
+    assert [trial.confirms for trial in fold_trials(events)] == [None, "a"]
+    assert [trial.trial_id for trial in searched(fold_trials(events))] == ["a"]

@@ -1,0 +1,462 @@
+"""Confirmation, points and warm starts in whole searches: the command, with Ray and training left out."""
+
+import contextlib
+import json
+import random
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from search.cluster import Growth
+from search.confirm import confirmation_lines
+from search.driver import Search
+from search.ledger import TrialRecord, best_report, read_ledger, read_trials, search_state, searched
+from search.recorder import Recorder
+from search.resume import rebuild
+from search.run import main
+from search.schedulers import Decision, RunAll
+from search.searchers import RandomSearcher
+from search.source import TrialSource
+from search.spaces import SPACES
+from trainable.slot.cluster import Node
+from trainable.training.predictor import saved_epoch
+
+TEST = {"accuracy": 0.5, "balanced_accuracy": 0.5, "loss": 1.0}
+DIVERGED = {"kind": "DivergedError", "message": "no", "where": "a.py:1", "traceback": "Traceback\nno"}
+
+
+class KilledError(BaseException):
+    """Ends the driver as kill -9 does: nothing of ours catches it."""
+
+
+def accuracy(config: dict[str, Any], epoch: int) -> float:
+    """A config's worth, and the luck of its seed."""
+    worth = random.Random(config["learning_rate"]).uniform(0.3, 0.6)
+    luck = random.Random(f"{config['learning_rate']} {config['seed']} {epoch}").uniform(-0.1, 0.1)
+    return worth + luck
+
+
+class Bench:
+    """Runs searches whose training takes no time; `after` is called after every report."""
+
+    def __init__(self, storage: Path, faces: Path) -> None:
+        self.experiment = storage / "x"
+        self.after: Callable[[Recorder, TrialRecord], None] = lambda recorder, trial: None
+        self.fails: Callable[[TrialRecord], bool] = lambda trial: False
+        self.tested = 0
+        self._arguments = ["--data-path", str(faces), "--storage", str(storage), "--max-epochs", "3"]
+
+    def run(self, *more: str, name: str = "x") -> int:
+        self.experiment = self.experiment.parent / name
+        return main([*self._arguments, "--name", name, "--algo", "random", "--trials", "6", *more])
+
+    def resume(self, *more: str) -> int:
+        return main(["--resume", str(self.experiment), *more])
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        return searched(read_trials(self.experiment))
+
+    @property
+    def further(self) -> list[TrialRecord]:
+        return [trial for trial in read_trials(self.experiment) if trial.confirms is not None]
+
+    @property
+    def state(self) -> str:
+        return search_state(read_ledger(self.experiment / "ledger.jsonl"))
+
+    def read(self, file: str) -> Any:
+        return json.loads((self.experiment / file).read_text())
+
+    def run_trials(self, search: Search, source: TrialSource, recorder: Recorder, tick: Callable[[], None]) -> None:
+        """Stands in for `search.driver.run_trials`: one slot."""
+        while recorder.stop_state is None and isinstance(trial := source.next(), TrialRecord):
+            recorder.started(trial.trial_id, node="here", pid=1)
+            self._train(search, source, recorder, trial)
+            tick()
+        if recorder.stop_state is None:
+            source.end_paused()
+
+    def evaluate(self, *arguments: object, **options: object) -> dict[str, float]:
+        """Stands in for `search.finish.run_like_a_trial`."""
+        self.tested += 1
+        return TEST
+
+    def _train(self, search: Search, source: TrialSource, recorder: Recorder, trial: TrialRecord) -> None:
+        decision = Decision.CONTINUE
+        while recorder.stop_state is None:
+            if self.fails(trial):
+                return source.failed(trial.trial_id, DIVERGED)
+            report = {"epoch": trial.epochs + 1, "val_accuracy": accuracy(trial.config, trial.epochs + 1)}
+            folder = search.experiment.checkpoints / trial.trial_id / "best"
+            if all(report["val_accuracy"] > before["val_accuracy"] for before in trial.reports):
+                folder.mkdir(parents=True, exist_ok=True)
+                save_file({"w": np.zeros(1)}, folder / "model.safetensors", {"epoch": str(report["epoch"])})
+            decision = source.decide(trial.trial_id, report)
+            source.reported(trial.trial_id, report)
+            self.after(recorder, trial)
+            if trial.epochs == trial.config["max_epochs"] or decision is Decision.STOP:
+                return source.completed(trial.trial_id)
+            if decision is Decision.PAUSE:
+                return source.paused(trial.trial_id)
+        return None
+
+
+@pytest.fixture
+def bench(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    @contextlib.contextmanager
+    def connected(say: object, **options: object) -> Iterator[list[Node]]:
+        yield [Node(cpus=2, gpus=0)]
+
+    bench = Bench(tmp_path, faces)
+    monkeypatch.setattr("search.driver.run_trials", bench.run_trials)
+    monkeypatch.setattr("search.finish.run_like_a_trial", bench.evaluate)
+    monkeypatch.setattr("trainable.slot.cluster.connected", connected)
+    monkeypatch.setattr("trainable.slot.cluster.current_nodes", lambda: [Node(cpus=2, gpus=0)])
+    monkeypatch.setattr("search.growth.find_growth", lambda nodes, say: Growth())
+    monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: None)
+    return bench
+
+
+def best_epoch(trial: TrialRecord) -> float:
+    return max(report["val_accuracy"] for report in trial.reports)
+
+
+def ranked(trials: list[TrialRecord]) -> list[TrialRecord]:
+    return sorted(trials, key=best_epoch, reverse=True)
+
+
+def kill(when: Callable[[TrialRecord], bool]) -> Callable[[Recorder, TrialRecord], None]:
+    def after(recorder: Recorder, trial: TrialRecord) -> None:
+        if when(trial):
+            raise KilledError
+
+    return after
+
+
+def test_the_best_configs_are_trained_again_with_further_seeds_and_the_best_mean_wins(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run("--scheduler", "asha", "--confirm", "3", "--seed", "3") == 0
+    first = ranked(bench.trials)[:3]
+
+    assert len(bench.trials) == 6
+    assert {trial.state for trial in bench.trials} == {"STOPPED", "FINISHED"}  # the scheduler stops them, and only them
+    assert [trial.confirms for trial in bench.further] == [trial.trial_id for trial in first for _ in range(3)]
+    assert all(trial.epochs == 3 for trial in bench.further)
+    for trial in first:
+        configs = [further.config for further in bench.further if further.confirms == trial.trial_id]
+        assert configs == [{**trial.config, "seed": seed} for seed in (4, 5, 6)]
+
+    values = {trial.trial_id: [best_epoch(f) for f in bench.further if f.confirms == trial.trial_id] for trial in first}
+    winner = max(first, key=lambda trial: statistics.fmean(values[trial.trial_id]))
+    best = bench.read("best.json")
+    assert winner != first[0]  # else the test says nothing
+    assert (best["trial_id"], best["config"]) == (winner.trial_id, winner.config)
+    assert best["metrics"]["val_accuracy"] == best["confirmation"]["chosen_by"] == best_epoch(winner)
+    assert best["confirmation"]["values"] == values[winner.trial_id]
+    assert best["confirmation"]["mean"] == pytest.approx(np.mean(values[winner.trial_id]))
+    assert best["confirmation"]["std"] == pytest.approx(np.std(values[winner.trial_id], ddof=1))
+    assert saved_epoch(bench.experiment / "best") == best["epoch"]
+    assert (bench.tested, best["metrics"]["test_accuracy"]) == (1, 0.5)
+    document = bench.read("confirmation.json")
+    assert document["configs"][0]["trial_id"] == winner.trial_id
+    assert {one["trial_id"] for one in document["configs"]} == {trial.trial_id for trial in first}
+    assert "The best of 6 noisy values flatters. The best 3 configs were trained again" in capfd.readouterr().out
+
+
+def test_confirmation_takes_nobodys_weights_and_leaves_none(bench: Bench) -> None:
+    assert bench.run("--confirm", "3", "--keep-best", "1") == 0
+    kept = {folder.name for folder in (bench.experiment / "checkpoints").iterdir()}
+
+    assert kept == {trial.trial_id for trial in ranked(bench.trials)[:3]}
+
+
+@pytest.mark.parametrize("reports", [1, 4, 7, 16, 22, 26])
+def test_a_killed_driver_goes_on_where_it_was(bench: Bench, reports: int) -> None:
+    assert bench.run("--confirm", "3", name="whole") == 0
+    expected = read_trials(bench.experiment), bench.read("confirmation.json"), bench.read("best.json")
+    seen = iter(range(1, 1000))
+    bench.after = kill(lambda trial: next(seen) == reports)
+    with pytest.raises(KilledError):
+        bench.run("--confirm", "3")
+    assert bench.state == "RUNNING"
+    assert not (bench.experiment / "best.json").exists()
+    bench.after, bench.tested = lambda recorder, trial: None, 0
+
+    assert bench.resume() == 0
+    told = [(t.trial_id, t.config, t.confirms, t.state, [r["val_accuracy"] for r in t.reports]) for t in expected[0]]
+    now = read_trials(bench.experiment)
+    assert [(t.trial_id, t.config, t.confirms, t.state, [r["val_accuracy"] for r in t.reports]) for t in now] == told
+    assert (bench.read("confirmation.json"), bench.read("best.json")) == expected[1:]
+    assert (bench.state, bench.tested) == ("COMPLETED", 1)
+
+
+def test_a_spent_budget_ends_the_search_and_not_its_confirmation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spend(recorder: Recorder, trial: TrialRecord) -> None:
+        if trial.number == 3:
+            recorder._deadline = 0.0
+
+    bench.after = spend
+    assert bench.run("--confirm", "2") == 0
+    assert len(bench.trials) == 4
+    assert [trial.state for trial in bench.further] == ["FINISHED"] * 6
+    assert (bench.state, bench.tested) == ("TIME_BUDGET", 1)
+
+
+def test_a_search_killed_while_it_confirms_confirms_before_it_searches_on(bench: Bench) -> None:
+    def spend(recorder: Recorder, trial: TrialRecord) -> None:
+        if trial.number == 3 and trial.confirms is None:
+            recorder._deadline = 0.0
+        if trial.confirms is not None:
+            raise KilledError
+
+    bench.after = spend
+    with pytest.raises(KilledError):
+        bench.run("--confirm", "2")
+    bench.after = lambda recorder, trial: None
+    assert bench.resume() == 0
+    assert len(bench.trials) == 4  # the budget was spent
+
+    assert bench.resume("--trials", "7") == 0
+    assert len(bench.trials) == 7
+    assert bench.state == "COMPLETED"
+
+
+def test_ctrl_c_ends_the_confirmation_and_nothing_is_tested_before_it_is_whole(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench.after = lambda recorder, trial: recorder.interrupt() if trial.confirms is not None else None
+    assert bench.run("--confirm", "2") == 130
+    assert (bench.state, bench.tested) == ("INTERRUPTED", 0)
+    assert not (bench.experiment / "confirmation.json").exists()
+    assert "not confirmed, so none is tested yet: go on with --resume" in capfd.readouterr().out
+    bench.after = lambda recorder, trial: None
+
+    assert bench.resume() == 0
+    assert (bench.state, bench.tested) == ("COMPLETED", 1)
+    assert len(bench.further) == 6
+
+
+def test_after_ctrl_c_in_the_search_nothing_is_confirmed(bench: Bench) -> None:
+    bench.after = lambda recorder, trial: recorder.interrupt() if trial.number == 2 else None
+    assert bench.run("--confirm", "2") == 130
+    assert bench.further == []
+    assert bench.state == "INTERRUPTED"
+
+
+def test_a_confirmed_search_that_goes_on_with_nothing_to_do_is_not_tested_again(bench: Bench) -> None:
+    assert bench.run("--confirm", "3") == 0
+    before = bench.read("best.json")
+    assert bench.resume() == 0
+    assert (bench.read("best.json"), bench.tested, len(bench.further)) == (before, 1, 9)
+
+
+def test_more_trials_are_counted_without_the_confirming_ones_and_the_best_are_confirmed_anew(bench: Bench) -> None:
+    assert bench.run("--confirm", "2") == 0
+    confirmed = {trial.trial_id for trial in bench.further}
+    assert bench.resume("--trials", "12") == 0
+
+    assert len(bench.trials) == 12
+    first = ranked(bench.trials)[:2]
+    assert {trial.trial_id for trial in first} - {trial.confirms for trial in bench.further} == set()
+    assert confirmed <= {trial.trial_id for trial in bench.further}
+    assert len({trial.number for trial in read_trials(bench.experiment)}) == len(read_trials(bench.experiment))
+    draws = RandomSearcher(SPACES["scratch"], 0)
+    rates = [(draws.suggest("") or {})["learning_rate"] for _ in range(12)]
+    assert [trial.config["learning_rate"] for trial in bench.trials] == rates
+
+
+def test_trials_that_confirm_nothing_any_more_are_ended(bench: Bench) -> None:
+    bench.after = lambda recorder, trial: recorder.interrupt() if trial.confirms is not None else None
+    assert bench.run("--confirm", "2") == 130
+    bench.after = lambda recorder, trial: None
+    assert bench.resume("--confirm", "1") == 0
+
+    assert [trial.state for trial in bench.further] == ["FINISHED"] * 3 + ["STOPPED"] * 3
+    assert [trial.epochs for trial in bench.further][3:] == [0, 0, 0]
+    assert len(bench.read("confirmation.json")["configs"]) == 1
+
+
+def test_a_config_that_fails_with_another_seed_comes_last_and_aborts_nothing(bench: Bench) -> None:
+    assert bench.run("--confirm", "3", name="whole") == 0
+    winner = bench.read("best.json")["trial_id"]
+    bench.fails = lambda trial: trial.confirms == winner
+    assert bench.run("--confirm", "3") == 0
+
+    last = bench.read("confirmation.json")["configs"][-1]
+    assert (last["trial_id"], last["mean"], last["failed"]) == (winner, None, 3)
+    assert bench.read("best.json")["trial_id"] != winner
+    assert bench.state == "COMPLETED"
+
+
+def test_where_every_further_trial_fails_the_searchs_own_best_stays(bench: Bench) -> None:
+    bench.fails = lambda trial: trial.confirms is not None
+    assert bench.run("--confirm", "2") == 0
+    best = bench.read("best.json")
+
+    assert best["trial_id"] == ranked(bench.trials)[0].trial_id
+    assert (best["confirmation"]["mean"], best["confirmation"]["failed"], bench.tested) == (None, 3, 1)
+
+
+def test_rebuilding_a_search_passes_over_what_only_confirms(bench: Bench) -> None:
+    assert bench.run("--confirm", "2") == 0
+
+    heard: set[str] = set()
+    restored: list[str] = []
+
+    class Spy(RunAll):
+        def on_report(self, trial_id: str, epoch: int, value: float | None) -> Decision:
+            heard.add(trial_id)
+            return Decision.CONTINUE
+
+        def on_end(self, trial_id: str) -> None:
+            heard.add(trial_id)
+
+    class Told(RandomSearcher):
+        def restore(self, trial: TrialRecord) -> None:
+            restored.append(trial.trial_id)
+
+    events = read_ledger(bench.experiment / "ledger.jsonl")
+    trials = rebuild(events, Spy(), Told(SPACES["scratch"], 0), metric="val_accuracy")
+    assert [trial.trial_id for trial in trials] == restored == [trial.trial_id for trial in bench.trials]
+    assert heard == set(restored)
+
+
+def test_no_ranking_knows_what_only_confirms(make_trial: Callable[..., TrialRecord]) -> None:
+    import dataclasses
+
+    better = dataclasses.replace(make_trial(1, "FINISHED", [0.9]), confirms="trial-0")
+    found = best_report([make_trial(0, "FINISHED", [0.5]), better], "val_accuracy", "max")
+    assert found is not None
+    assert found[0].number == 0
+
+
+def test_the_lines_say_mean_and_spread_in_plain_words() -> None:
+    one = {
+        "number": 4,
+        "epoch": 7,
+        "chosen_by": 0.61,
+        "mean": 0.57,
+        "std": 0.012,
+        "values": [0.56, 0.58],
+        "seeds": [1, 2, 3],
+    }
+    lost = {
+        "number": 2,
+        "epoch": 8,
+        "chosen_by": 0.6,
+        "mean": None,
+        "std": None,
+        "values": [],
+        "seeds": [1, 2, 3],
+        "failed": 3,
+    }
+    document = {"metric": "val_accuracy", "searched": 64, "configs": [{**one, "failed": 1}, lost]}
+
+    assert confirmation_lines(document) == [
+        "The best of 64 noisy values flatters. The best 2 configs were trained again to the end with 3 further seeds; "
+        "val_accuracy, mean ± standard deviation:",
+        "  trial 4: 0.5700 ± 0.0120 (0.5600, 0.5800; 1 of 3 failed); chosen by 0.6100 at epoch 7",
+        "  trial 2: 3 of 3 failed; chosen by 0.6000 at epoch 8",
+        "Trained anew, the best config, trial 4, gives 0.5700 on average.",
+    ]
+
+
+def write_points(folder: Path, *rates: float) -> str:
+    path = folder / "good.yaml"
+    path.write_text("".join(f"- learning_rate: {rate}\n" for rate in rates))
+    return str(path)
+
+
+def test_points_are_tried_first_and_count_as_trials(bench: Bench, tmp_path: Path) -> None:
+    assert bench.run("--points", write_points(tmp_path, 0.002, 0.003)) == 0
+    rates = [trial.config["learning_rate"] for trial in bench.trials]
+
+    assert rates[:2] == [0.002, 0.003]
+    assert len(set(rates)) == 6
+    assert [trial.state for trial in bench.trials] == ["FINISHED"] * 6
+
+
+@pytest.mark.parametrize("reports", [2, 4, 8])
+def test_points_that_were_tried_are_not_tried_again(bench: Bench, tmp_path: Path, reports: int) -> None:
+    points = write_points(tmp_path, 0.002, 0.003)
+    assert bench.run("--points", points, name="whole") == 0
+    expected = [trial.config for trial in bench.trials]
+    seen = iter(range(1, 1000))
+    bench.after = kill(lambda trial: next(seen) == reports)
+    with pytest.raises(KilledError):
+        bench.run("--points", points)
+    Path(points).unlink()  # the manifest has them
+    bench.after = lambda recorder, trial: None
+
+    assert bench.resume() == 0
+    assert [trial.config for trial in bench.trials] == expected
+
+
+def test_a_point_outside_the_space_is_refused_before_anything_is_made(
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run("--points", write_points(tmp_path, 0.002, 3)) == 2
+    assert "entry 2: learning_rate must lie in loguniform(0.0001,0.01), but got 3" in capfd.readouterr().err
+    assert not bench.experiment.exists()
+    assert bench.run("--points", write_points(tmp_path, 0.001, 0.002), "--trials", "1") == 2
+    assert "--trials must be at least the 2 of" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("algorithm", ["optuna", "hyperopt", "asha"])
+def test_a_warm_start_feeds_any_algorithm_and_again_where_the_search_goes_on(
+    bench: Bench, algorithm: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run(name="old") == 0
+    old = bench.experiment
+    tried = {trial.config["learning_rate"] for trial in bench.trials}
+    asked = ["--algo", algorithm, "--scheduler", "asha-promote", "--warm-start", str(old), "--trials", "8"]
+    assert bench.run(*asked, name="whole") == 0
+    expected = [trial.config for trial in bench.trials]
+    assert "warm start from old: 6 of 6 ended trials count" in capfd.readouterr().out
+    seen = iter(range(1, 1000))
+    bench.after = kill(lambda trial: next(seen) == 5)
+    with pytest.raises(KilledError):
+        bench.run(*asked)
+    bench.after = lambda recorder, trial: None
+
+    assert bench.resume() == 0
+    assert [trial.config for trial in bench.trials] == expected
+    assert tried.isdisjoint({trial.config["learning_rate"] for trial in bench.trials})
+    if algorithm == "optuna":
+        assert sorted(ids_in_journal(bench.experiment)) == sorted(
+            [f"old/trial_{n:04d}" for n in range(6)] + [f"trial_{n:04d}" for n in range(8)]
+        )
+
+
+def ids_in_journal(experiment: Path) -> list[str]:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(experiment / "study.log")))
+    (study,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    return [trial.user_attrs["trial_id"] for trial in trials]
+
+
+def test_a_warm_start_whose_folder_is_gone_is_left_out_where_the_search_goes_on(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.run(name="old") == 0
+    old = bench.experiment
+    bench.after = kill(lambda trial: trial.number == 2)
+    with pytest.raises(KilledError):
+        bench.run("--warm-start", str(old))
+    bench.after = lambda recorder, trial: None
+    old.rename(old.with_name("moved"))
+
+    assert bench.resume() == 0
+    assert "The search goes on without it." in capfd.readouterr().out
+    assert len(bench.trials) == 6
