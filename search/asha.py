@@ -37,7 +37,8 @@ class Rung:
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self._places: dict[str, Place] = {}
-        self._ascending: list[Place] = []
+        self._best_first: list[Place] = []
+        self._arrived: list[str] = []
 
     @property
     def values(self) -> dict[str, float]:
@@ -52,8 +53,19 @@ class Rung:
 
     def record(self, trial_id: str, value: float) -> None:
         """A trial reached the rung."""
-        self._places[trial_id] = (-value, len(self._places))
-        bisect.insort(self._ascending, self._places[trial_id])
+        self._places[trial_id] = (-value, len(self._arrived))
+        self._arrived.append(trial_id)
+        bisect.insort(self._best_first, self._places[trial_id])
+
+    def remove(self, trial_id: str) -> None:
+        """A trial counts no longer, if it did."""
+        place = self._places.pop(trial_id, None)
+        if place is not None:
+            del self._best_first[bisect.bisect_left(self._best_first, place)]
+
+    def at(self, rank: int) -> str:
+        """The trial of a rank, 0 for the best."""
+        return self._arrived[self._best_first[rank][1]]
 
     def place_of(self, trial_id: str) -> Place:
         """Where a trial of the rung stands."""
@@ -62,11 +74,11 @@ class Rung:
     def better_than(self, trial_id: str) -> int:
         """How many trials are better, equal ones not counted."""
         negated, _ = self._places[trial_id]
-        return bisect.bisect_left(self._ascending, (negated, -1))
+        return bisect.bisect_left(self._best_first, (negated, -1))
 
     def ahead_of(self, trial_id: str) -> int:
         """How many trials are better, or equal and came before."""
-        return bisect.bisect_left(self._ascending, self._places[trial_id])
+        return bisect.bisect_left(self._best_first, self._places[trial_id])
 
 
 class Queue:

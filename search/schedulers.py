@@ -7,9 +7,9 @@ driver died (`search.resume`), and how the simulator runs it (`search.simulate`)
 
 import enum
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeGuard
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeGuard
 
 from trainable.errors import ConfigError, nearest
 
@@ -21,6 +21,25 @@ class Decision(enum.StrEnum):
     PAUSE = "PAUSE"
     """It gives its slot back, and goes on from its checkpoint once it is promoted."""
     STOP = "STOP"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inheritance:
+    """What a paused trial goes on from in place of its own checkpoint: another trial's, with other hyperparameters."""
+
+    source: str
+    """The other trial."""
+    epoch: int
+    """Of the other trial's checkpoint; the epoch that the paused trial stands at."""
+    factors: Mapping[str, float]
+    """What the source's hyperparameters are multiplied by."""
+    ranges: Mapping[str, tuple[float, float]]
+    """Where each of them stays."""
+
+    def changes(self, config: Mapping[str, Any]) -> dict[str, float]:
+        """The hyperparameters that change, from those which the source had at that epoch."""
+        bounds = {name: self.ranges[name] for name in self.factors}
+        return {name: min(max(config[name] * self.factors[name], low), high) for name, (low, high) in bounds.items()}
 
 
 class Scheduler(Protocol):
@@ -50,6 +69,11 @@ class Scheduler(Protocol):
         """A paused trial goes on."""
         ...
 
+    def inherits(self, trial_id: str) -> Inheritance | None:
+        """What a paused trial goes on from, and again where it is retried before its next report; None: from its own
+        checkpoint. Changes nothing."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerOptions:
@@ -64,6 +88,8 @@ class SchedulerOptions:
     reduction_factor: int
     """One in so many trials passes each rung."""
     seed: int = 0
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Smallest and largest value of each hyperparameter that a scheduler may change in the middle of training."""
 
 
 class Verdicts:
@@ -123,6 +149,10 @@ class RunAll:
 
     def on_promote(self, trial_id: str) -> None:
         """No trial is ever paused."""
+
+    def inherits(self, trial_id: str) -> Inheritance | None:
+        """A trial goes on from its own checkpoint."""
+        return None
 
     def _decision(self, trial_id: str, epoch: int, value: float | None) -> Decision:
         if is_number(value):

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.pbt import PopulationBased
 from search.schedulers import SCHEDULERS, Decision, SchedulerOptions
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
 MAX_EPOCHS = 20
-OPTIONS = SchedulerOptions(metric="m", mode="max", max_epochs=MAX_EPOCHS, grace_epochs=2, reduction_factor=2, seed=3)
-BUILDERS: dict[str, Callable[[SchedulerOptions], Any]] = dict(SCHEDULERS)
+OPTIONS = SchedulerOptions(
+    metric="m", mode="max", max_epochs=MAX_EPOCHS, grace_epochs=2, reduction_factor=2, seed=3, ranges={"lr": (0.1, 1)}
+)
+BUILDERS: dict[str, Callable[[SchedulerOptions], Any]] = {**SCHEDULERS, "pbt": PopulationBased}
 LINEAR = {"median"}
 """Ray's rule looks at every trial at each report."""
 
@@ -32,8 +35,8 @@ def build(name: str, **changes: Any) -> Any:
 class Search:
     """A search of random trials in S slots, which tells a scheduler what a source of trials does, and keeps it all.
 
-    A call is the method's name and its arguments; `answers` has what each call returned, and who could be promoted
-    before it.
+    A call is the method's name and its arguments; `answers` has what each call returned, and before it who could be
+    promoted and what the trial would have inherited.
     """
 
     scheduler: Any
@@ -108,7 +111,7 @@ class Search:
 
 
 def answer(scheduler: Any, call: tuple[Any, ...]) -> tuple[Any, Any]:
-    before = (scheduler.promotable(), scheduler.finalist())
+    before = (scheduler.promotable(), scheduler.finalist(), scheduler.inherits(call[1]))
     return before, getattr(scheduler, call[0])(*call[1:])
 
 
@@ -191,6 +194,24 @@ def test_a_value_that_is_not_finite_stops_at_any_epoch_and_for_good(name: str, m
     assert scheduler.on_report("later", 2, value) is STOP
     assert scheduler.on_report("later", 3, 0.9) is STOP
     assert scheduler.on_report("at the end", MAX_EPOCHS, value) is STOP
+
+
+@every_scheduler
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_trial_inherits_is_of_another_that_reached_the_epoch_and_holds_until_its_next_report(
+    name: str, seed: int
+) -> None:
+    search = Search(build(name), seed).run()
+    epochs: dict[str, int] = {}
+    inherited = None
+    for (method, trial_id, *arguments), ((*_, inherits), _) in zip(search.calls, search.answers, strict=True):
+        if inherits is not None:
+            assert inherits.source != trial_id
+            assert inherits.epoch == epochs[trial_id] <= epochs[inherits.source]
+        inherited = inherits or inherited
+        epochs[trial_id] = arguments[0] if method == "on_report" else epochs.get(trial_id, 0)
+
+    assert (inherited is not None) == (name == "pbt")
 
 
 @every_scheduler
