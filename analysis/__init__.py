@@ -42,7 +42,7 @@ def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
     | column | meaning |
     |---|---|
     | `trial_id`, `number`, `state` | as above |
-    | `rank` | 1 is best, by the search's metric at the trial's best epoch; NaN where failed or without a value |
+    | `rank` | 1 is best, by the metric at its best epoch, or as `--confirm` found; NaN where failed or without one |
     | `attempts` | how often it was started |
     | `epochs` | epochs trained |
     | `best_epoch`, `best_value` | where the search's metric was best, and the metric there |

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.hyperparameters import Hyperparameter, hyperparameters_of
-from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state
+from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state, searched
 from trainable.errors import ExperimentError
 
 CONFIG = "config/"
@@ -37,7 +37,9 @@ class Experiment:
     reports: pd.DataFrame
     """One row per report; see `analysis.load`."""
     trials: pd.DataFrame
-    """One row per trial; see `analysis.load`."""
+    """One row per trial of the search itself; see `analysis.load`."""
+    confirming: pd.DataFrame
+    """The same of the trials that only confirm others."""
     hyperparameters: dict[str, Hyperparameter]
     """Those that are worth a plot, by name."""
 
@@ -69,18 +71,22 @@ def load_experiment(path: Path) -> Experiment:
     """Read an experiment folder, whatever its state; raises `ExperimentError` where it is none."""
     manifest = _read_manifest(path)
     events = read_ledger(path / LEDGER_NAME) if (path / LEDGER_NAME).exists() else []
-    records = fold_trials(events)
+    everything = fold_trials(events)
+    records = searched(everything)
+    best = _read_json(path / "best.json")
     clock = Clock(events)
     metric, mode = str(manifest.get("metric") or "val_accuracy"), str(manifest.get("mode") or "max")
-    trials = trials_frame(records, metric, mode, now=events[-1]["time"] if events else 0.0)
+    confirmed = best["trial_id"] if best and best.get("confirmation") else None
+    now = events[-1]["time"] if events else 0.0
     return Experiment(
         path=path,
         manifest=manifest,
-        best=_read_json(path / "best.json"),
+        best=best,
         state=search_state(events),
-        seconds=clock.elapsed(events[-1]["time"]) if events else 0.0,
+        seconds=clock.elapsed(now) if events else 0.0,
         reports=reports_frame(records, clock),
-        trials=trials,
+        trials=trials_frame(records, metric, mode, now=now, first=confirmed),
+        confirming=trials_frame([trial for trial in everything if trial.confirms], metric, mode, now=now),
         hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
     )
 
@@ -117,15 +123,18 @@ def reports_frame(records: Sequence[TrialRecord], clock: Clock) -> pd.DataFrame:
     return frame.join(configs, on="trial_id") if rows else frame.reindex(columns=[*frame, *configs])
 
 
-def trials_frame(records: Sequence[TrialRecord], metric: str, mode: str, *, now: float) -> pd.DataFrame:
+def trials_frame(
+    records: Sequence[TrialRecord], metric: str, mode: str, *, now: float, first: str | None = None
+) -> pd.DataFrame:
     """One row per trial, in the order of creation; columns as documented at `analysis.load`.
 
-    A trial that still runs has held its slot up to `now` (unix seconds).
+    A trial that still runs has held its slot up to `now` (unix seconds). `first` is the id of the trial that came out
+    best where the best few were confirmed.
     """
     bests = [_best_of(record, metric, mode) for record in records]
     rows = [_trial_row(record, best, metric, now) for record, best in zip(records, bests, strict=True)]
     frame = pd.DataFrame(rows, columns=None if rows else list(_trial_row(_NOBODY, None, metric, now)))
-    frame.insert(3, "rank", _ranks(frame, mode))
+    frame.insert(3, "rank", _ranks(frame, mode, first))
     metrics = pd.DataFrame([_metrics_of(best) for best in bests], index=frame.index).add_prefix("best/")
     configs = _config_frame(records).reset_index(drop=True)
     return pd.concat([frame, metrics, configs], axis="columns")
@@ -162,10 +171,11 @@ def _best_of(record: TrialRecord, metric: str, mode: str) -> dict[str, Any] | No
     return min(finite, key=lambda report: (sign * report[metric], report["epoch"]), default=None)
 
 
-def _ranks(trials: pd.DataFrame, mode: str) -> pd.Series:
+def _ranks(trials: pd.DataFrame, mode: str, first: str | None) -> pd.Series:
     """1 for the best trial; equals go to fewer epochs, then to the lower number, as in `search.ledger.best_report`."""
     eligible = trials[(trials["state"] != "FAILED") & trials["best_value"].notna()]
     ordered = eligible.sort_values(["best_value", "best_epoch", "number"], ascending=[mode == "min", True, True])
+    ordered = ordered.sort_values("trial_id", key=lambda ids: ids != first, kind="stable")
     return pd.Series(range(1, len(ordered) + 1), index=ordered.index, dtype=float).reindex(trials.index)
 
 

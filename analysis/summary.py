@@ -109,6 +109,7 @@ def verdict(experiment: Experiment) -> list[str]:
     """What the search found, in plain sentences: the best trial, the test accuracy, the edges, the trials' fates."""
     return [
         *_found(experiment),
+        *_confirmed(experiment),
         *_tested(experiment),
         *_edge_sentences(experiment),
         *_fates(experiment),
@@ -120,7 +121,8 @@ def costs(experiment: Experiment) -> list[str]:
     """What the trials cost, a text for each unit that they held: GPU-hours, CPU-hours where they take no GPU, money."""
     resources, price = experiment.manifest.get("resources") or {}, experiment.manifest.get("price_per_hour")
     priced_unit = "gpu" if resources.get("gpus_per_worker") else "cpu"
-    texts = [_cost(experiment.trials, unit, price if unit == priced_unit else None) for unit in ("gpu", "cpu")]
+    trials = pd.concat([experiment.trials, experiment.confirming], ignore_index=True)
+    texts = [_cost(trials, unit, price if unit == priced_unit else None) for unit in ("gpu", "cpu")]
     return [text for text in texts if text]
 
 
@@ -187,6 +189,17 @@ def _found(experiment: Experiment) -> list[str]:
 
 def _beside_chance(experiment: Experiment) -> bool:
     return experiment.chance is not None and experiment.metric.endswith("accuracy")
+
+
+def _confirmed(experiment: Experiment) -> list[str]:
+    found = (experiment.best or {}).get("confirmation") or {}
+    if found.get("mean") is None:
+        return []
+    spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
+    return [
+        f"Trained again with {plural(len(found['values']), 'further seed')}, its config gives "
+        f"{found['mean']:.3f}{spread} on validation: the best of many noisy values flatters."
+    ]
 
 
 def _tested(experiment: Experiment) -> list[str]:

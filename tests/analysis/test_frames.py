@@ -5,7 +5,8 @@ import pytest
 
 from analysis import load
 from analysis.frames import Clock, load_experiment
-from search.ledger import best_report, read_trials
+from analysis.summary import best_trial, costs, verdict
+from search.ledger import LedgerWriter, best_report, read_trials
 from trainable.errors import ExperimentError
 
 
@@ -138,3 +139,30 @@ def test_every_column_is_documented(demo):
     words = load.__doc__.replace("`", " ").replace(",", " ").split()
     for column in [*reports, *trials]:
         assert column in words or column.startswith(("config/", "best/")), column
+
+
+def test_confirmed_trials_are_ranked_as_confirmed_and_those_that_confirm_are_none(make):
+    path = make("confirmed")
+    found = read_trials(path)
+    second = sorted(
+        found, key=lambda t: -max((r["val_accuracy"] for r in t.reports if t.state != "FAILED"), default=0)
+    )[1]
+    seconds = iter((0.0, 1.0, 1.0, 3601.0, 3601.0))
+    with LedgerWriter(path / "ledger.jsonl", clock=lambda: 2e9 + next(seconds)) as ledger:
+        ledger.search_started()
+        ledger.created("again", len(found), {**second.config, "seed": 1}, confirms=second.trial_id)
+        ledger.started("again", attempt=1, node="host", pid=1)
+        ledger.report("again", {"epoch": 1, "val_accuracy": 0.99})
+        ledger.ended("again", "FINISHED")
+    confirmation = {"chosen_by": 0.8, "mean": 0.756, "std": 0.012, "values": [0.744, 0.768], "seeds": [1, 2, 3]}
+    (path / "best.json").write_text(json.dumps({"trial_id": second.trial_id, "confirmation": confirmation}))
+    experiment = load_experiment(path)
+
+    assert list(experiment.trials["trial_id"]) == [trial.trial_id for trial in found]
+    assert set(experiment.reports["trial_id"]) == {trial.trial_id for trial in found if trial.reports}
+    assert best_trial(experiment.trials)["trial_id"] == second.trial_id
+    assert sorted(experiment.trials["rank"].dropna()) == list(range(1, experiment.trials["rank"].count() + 1))
+    assert "with 2 further seeds, its config gives 0.756 ± 0.012 on validation" in verdict(experiment)[1]
+    assert experiment.confirming["cpu_seconds"].sum() == 3600.0
+    spent = (experiment.trials["cpu_seconds"].sum() + 3600.0) / 3600
+    assert costs(experiment)[0].startswith(f"{spent:.2f} CPU-hours")
