@@ -244,3 +244,26 @@ def test_a_choice_that_cannot_be_trained_is_refused_before_any_trial(
     assert "2 of 4 failed, the first with learning_rate=0.0001, logit_scale=1.0, embedding_dim=16" in message
     assert f"image_tower={tmp_path}" in message
     assert not (bench.storage / "x").exists()
+
+
+@pytest.mark.usefixtures("free_resources")
+def test_points_come_first_and_the_best_configs_are_confirmed(
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    points = tmp_path / "good.yaml"
+    points.write_text("- {learning_rate: 2e-3, weight_init: kaiming}\n")
+    assert bench.run("x", "--trials", "3", "--points", str(points), "--confirm", "1") == 0
+    *searched, first, second, third = bench.trials("x")
+    best = bench.read("x", "best.json")
+
+    assert len(searched) == 3
+    assert (searched[0].config["learning_rate"], searched[0].config["weight_init"]) == (2e-3, "kaiming")
+    assert {trial.confirms for trial in (first, second, third)} == {best["trial_id"]}
+    assert [trial.state for trial in (first, second, third)] == ["FINISHED"] * 3
+    assert [trial.config["seed"] for trial in (first, second, third)] == [1, 2, 3]
+    values = [max(report["val_accuracy"] for report in trial.reports) for trial in (first, second, third)]
+    assert best["confirmation"]["values"] == values
+    assert 0 <= best["metrics"]["test_accuracy"] <= 1
+    assert bench.state("x") == "COMPLETED"
+    assert "Trained anew, the best config" in capfd.readouterr().out
+    assert not (bench.storage / "x" / "checkpoints" / first.trial_id).exists()
