@@ -6,7 +6,7 @@ from typing import Any
 from search.ledger import TrialRecord, fold_trials, searched
 from search.schedulers import Decision, Scheduler
 from search.searchers import Searcher
-from search.source import TrialSource
+from search.source import DIVERGED, TrialSource
 
 
 def rebuild(
@@ -19,10 +19,10 @@ def rebuild(
     """
     events = list(events)
     trials = searched(fold_trials(events))
-    known = {trial.trial_id for trial in trials}
+    known = {trial.trial_id: trial for trial in trials}
     for event in events:
         if event["trial_id"] in known:
-            _replay(event, scheduler, metric)
+            _replay(event, known[event["trial_id"]], scheduler, metric)
     for trial in trials:
         searcher.restore(trial)
     return trials
@@ -40,12 +40,14 @@ def settle(source: TrialSource, trials: Iterable[TrialRecord]) -> None:
             source.paused(trial.trial_id)
 
 
-def _replay(event: Mapping[str, Any], scheduler: Scheduler, metric: str) -> None:
-    trial_id = str(event["trial_id"])
+def _replay(event: Mapping[str, Any], trial: TrialRecord, scheduler: Scheduler, metric: str) -> None:
+    trial_id = trial.trial_id
     match event["event"]:
         case "report":
             scheduler.on_report(trial_id, event["epoch"], event.get(metric))
         case "promoted":
             scheduler.on_promote(trial_id)
         case "ended":
+            if trial.failure is not None and trial.failure["kind"] == DIVERGED:
+                scheduler.on_report(trial_id, trial.epochs + 1, None)
             scheduler.on_end(trial_id)

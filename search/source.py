@@ -12,6 +12,9 @@ from search.schedulers import Decision, Scheduler
 from search.searchers import Searcher
 from trainable.config import TrialConfig
 
+DIVERGED = "DivergedError"
+"""The kind of failure of a trial whose loss or metric is not finite any more."""
+
 
 class Nothing(enum.Enum):
     """Why a slot gets no trial."""
@@ -56,7 +59,7 @@ class TrialSource:
 
     def next(self) -> TrialRecord | Nothing:
         """The trial for a free slot."""
-        trial_id = self._next_id()
+        trial_id = self._next_id() or self._last_one()
         if trial_id is None:
             return Nothing.NOW if self._out else Nothing.EVER
         self._out.add(trial_id)
@@ -84,7 +87,9 @@ class TrialSource:
         self._over(trial_id)
 
     def failed(self, trial_id: str, failure: dict[str, Any]) -> None:
-        """A trial failed."""
+        """A trial failed; one that diverged counts as the worst among those that it would have been compared with."""
+        if failure["kind"] == DIVERGED:
+            self._scheduler.on_report(trial_id, self._recorder.trials[trial_id].epochs + 1, None)
         self._recorder.failed(trial_id, failure)
         self._over(trial_id)
 
@@ -98,14 +103,22 @@ class TrialSource:
             return self._unfinished.popleft()
         paused = self._scheduler.promotable()
         if paused is not None:
-            self._scheduler.on_promote(paused)
-            self._recorder.promoted(paused)
-            return paused
+            return self._promote(paused)
         if self._begun >= self._trials:
             return None
         if self._points:
             return self._try_point()
         return None if self._exhausted else self._draw()
+
+    def _last_one(self) -> str | None:
+        """A paused trial that goes on although its rung is small, because nothing else is left."""
+        finalist = None if self._out else self._scheduler.finalist()
+        return None if finalist is None else self._promote(finalist)
+
+    def _promote(self, trial_id: str) -> str:
+        self._scheduler.on_promote(trial_id)
+        self._recorder.promoted(trial_id)
+        return trial_id
 
     def _try_point(self) -> str:
         """Begin a config that was asked for; the searcher learns of it as of a trial of before."""

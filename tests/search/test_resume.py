@@ -108,3 +108,15 @@ def test_trials_without_a_report_are_left_to_begin(tmp_path: Path) -> None:
     trial: Any = search.source.next()
 
     assert trial.trial_id == "t0"
+
+
+@pytest.mark.parametrize("name", ["asha", "asha-promote"])
+def test_a_trial_that_diverged_counts_as_the_worst_of_its_rung_before_and_after(tmp_path: Path, name: str) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    first = Search(ledger, name)
+    trial: Any = first.source.next()
+    first.source.failed(trial.trial_id, {"kind": "DivergedError", "message": "", "where": "", "traceback": ""})
+    first.writer.close()
+
+    assert rungs(first.scheduler)[0] == {trial.trial_id: float("-inf")}
+    assert rungs(Search(ledger, name).scheduler) == rungs(first.scheduler)

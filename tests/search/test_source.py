@@ -156,3 +156,15 @@ def test_a_trial_that_is_settled_does_not_come_again(tmp_path: Path, end: str) -
     getattr(after.source, end)(first)
 
     assert after.source.next() is Nothing.EVER
+
+
+def test_the_finalist_goes_on_once_nothing_else_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    first, second = bench.next_id(), bench.next_id()
+    monkeypatch.setattr(bench.scheduler, "finalist", lambda: first)
+    monkeypatch.setattr(bench.scheduler, "on_promote", lambda trial_id: None)
+    bench.source.paused(first)
+
+    assert bench.source.next() is Nothing.NOW
+    bench.source.completed(second)
+    assert bench.next_id() == first
