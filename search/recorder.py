@@ -185,8 +185,6 @@ class Recorder:
     def failed(self, trial_id: str, failure: Mapping[str, Any]) -> None:
         """The trial failed; `failure` is a `trainable.slot.failure.Failure`."""
         self._ended(trial_id, "FAILED", record_failure(self._ledger.path.parent, failure))
-        if self.trials[trial_id].confirms is not None:
-            return
         cause = first_failures_alike(searched(self.trials.values()), self._alike)
         if cause is not None and not self._others_do_better(cause):
             self.abort_cause = cause

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from search.cluster import Growth
 from search.confirm import confirmation_lines
 from search.driver import Search
-from search.ledger import TrialRecord, best_report, read_ledger, read_trials, search_state, searched
+from search.ledger import LedgerWriter, TrialRecord, best_report, read_ledger, read_trials, search_state, searched
 from search.recorder import Recorder
 from search.resume import rebuild
 from search.run import main
@@ -286,13 +286,34 @@ def test_trials_that_confirm_nothing_any_more_are_ended(bench: Bench) -> None:
 def test_a_config_that_fails_with_another_seed_comes_last_and_aborts_nothing(bench: Bench) -> None:
     assert bench.run("--confirm", "3", name="whole") == 0
     winner = bench.read("best.json")["trial_id"]
-    bench.fails = lambda trial: trial.confirms == winner
+    bench.fails = lambda trial: trial.confirms == winner and trial.config["seed"] == 1
     assert bench.run("--confirm", "3") == 0
 
-    last = bench.read("confirmation.json")["configs"][-1]
-    assert (last["trial_id"], last["mean"], last["failed"]) == (winner, None, 3)
+    *others, last = bench.read("confirmation.json")["configs"]
+    assert (last["trial_id"], last["failed"], len(last["values"])) == (winner, 1, 2)
+    assert last["mean"] > max(other["mean"] for other in others)
     assert bench.read("best.json")["trial_id"] != winner
     assert bench.state == "COMPLETED"
+
+
+def test_failures_of_trials_that_only_confirm_end_no_search(tmp_path: Path) -> None:
+    with LedgerWriter(tmp_path / "ledger.jsonl") as ledger:
+        recorder = Recorder(ledger, [], retained=lambda trial: None, trials=6)
+        for number, confirms in enumerate((None, "0", "0", "0")):
+            ledger.created(str(number), number, {"max_epochs": 3}, confirms=confirms)
+            recorder.started(str(number), node="here", pid=1)
+        for number in (1, 2, 3):
+            recorder.failed(str(number), {**DIVERGED, "kind": "ValueError"})
+
+        assert recorder.stop_state is None
+
+
+def test_configs_are_confirmed_at_the_length_that_is_asked_for_now(bench: Bench) -> None:
+    assert bench.run("--confirm", "1") == 0
+    assert bench.resume("--max-epochs", "4") == 0
+
+    assert [trial.epochs for trial in bench.further] == [3, 3, 3, 4, 4, 4]
+    assert bench.read("best.json")["confirmation"]["values"] == [best_epoch(trial) for trial in bench.further[3:]]
 
 
 def test_where_every_further_trial_fails_the_searchs_own_best_stays(bench: Bench) -> None:
@@ -381,6 +402,11 @@ def test_points_are_tried_first_and_count_as_trials(bench: Bench, tmp_path: Path
     assert rates[:2] == [0.002, 0.003]
     assert len(set(rates)) == 6
     assert [trial.state for trial in bench.trials] == ["FINISHED"] * 6
+
+
+def test_a_searcher_that_learns_is_told_of_points(bench: Bench, tmp_path: Path) -> None:
+    assert bench.run("--algo", "optuna", "--points", write_points(tmp_path, 0.002, 0.003)) == 0
+    assert sorted(ids_in_journal(bench.experiment)) == [trial.trial_id for trial in bench.trials]
 
 
 @pytest.mark.parametrize("reports", [2, 4, 8])
