@@ -209,7 +209,10 @@ def test_a_spent_budget_ends_the_search_and_not_its_confirmation(bench: Bench, m
     assert (bench.state, bench.tested) == ("TIME_BUDGET", 1)
 
 
-def test_a_search_killed_while_it_confirms_confirms_before_it_searches_on(bench: Bench) -> None:
+@pytest.mark.parametrize(("asked", "trials"), [([], 4), (["--trials", "7"], 7)])
+def test_a_search_killed_while_it_confirms_goes_on_with_that_unless_more_is_asked(
+    bench: Bench, asked: list[str], trials: int
+) -> None:
     def spend(recorder: Recorder, trial: TrialRecord) -> None:
         if trial.number == 3 and trial.confirms is None:
             recorder._deadline = 0.0
@@ -220,12 +223,13 @@ def test_a_search_killed_while_it_confirms_confirms_before_it_searches_on(bench:
     with pytest.raises(KilledError):
         bench.run("--confirm", "2")
     bench.after = lambda recorder, trial: None
-    assert bench.resume() == 0
-    assert len(bench.trials) == 4  # the budget was spent
 
-    assert bench.resume("--trials", "7") == 0
-    assert len(bench.trials) == 7
-    assert bench.state == "COMPLETED"
+    assert bench.resume(*asked) == 0
+    assert len(bench.trials) == trials
+    first = [trial.trial_id for trial in ranked(bench.trials)[:2]]
+    assert [sum(trial.confirms == one for trial in bench.further) for one in first] == [3, 3]
+    assert all(trial.ended for trial in bench.further)
+    assert (bench.state, bench.tested) == ("COMPLETED", 1)
 
 
 def test_ctrl_c_ends_the_confirmation_and_nothing_is_tested_before_it_is_whole(
