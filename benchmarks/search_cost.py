@@ -43,7 +43,8 @@ SIDES = (
 )
 """Scheduler and algorithm."""
 GROWING = ("median", "optuna")
-"""Ray's median rule looks at all trials in each report, and TPE in each draw: 10,000 trials would take hours."""
+"""Ray's median rule looks at all trials in each report, TPE in each draw: 10,000 trials would take two hours, and half
+an hour."""
 GROWING_TRIALS = 1000
 TARGET_SECONDS = 0.005
 """What a report may cost with ASHA, at any number of trials."""
