@@ -1,5 +1,7 @@
 """Population-based training (Jaderberg et al., arXiv 1711.09846): bad trials go on from good ones' checkpoints.
 
+No command offers it yet: a slot cannot go on from another trial's checkpoint, which is what `inherits` asks for.
+
 Every `grace_epochs` epochs a trial is compared with all trials that reached that epoch before it. Where it is in the
 lowest quarter it pauses, and goes on, at the same epoch, from the checkpoint that a trial of the highest quarter left
 there (truncation selection, section 4.1.1), with that trial's learning rate, weight decay and augmentation, each
