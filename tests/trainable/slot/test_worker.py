@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from trainable.slot.worker import carry_out
 
 @pytest.fixture
 def runner(make_runner: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(worker, "_exchanges", lambda: 7)
+    monkeypatch.setattr(worker.Ranks, "current", lambda: SimpleNamespace(exchanges=7))
     return make_runner()
 
 
