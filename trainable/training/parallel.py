@@ -77,7 +77,7 @@ def _average(
     """A bucket of gradients, averaged over the ranks: DDP's communication hook."""
     averaged: torch.futures.Future[Tensor] = torch.futures.Future()
     with record_function("exchange: gradients"):
-        averaged.set_result(ranks.sum(bucket.buffer()) / ranks.world_size)
+        averaged.set_result(ranks.sum(bucket.buffer()).div_(ranks.world_size))
     return averaged
 
 

@@ -73,18 +73,28 @@ class SharedMemory:
         """The values of all ranks, in rank order: (...) -> (world size, ...). Raises `TimeoutError`."""
         with record_function(PROFILED):
             own = values.detach().contiguous().view(-1).view(torch.uint8)
-            pieces = [self._exchange(piece) for piece in own.split(SLOT_BYTES)]
+            pieces = [self._exchange(piece).clone() for piece in own.split(SLOT_BYTES)]
             rows = torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
             return rows.view(values.dtype).view(len(rows), *values.shape)
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, the same to the last bit on each: (...) -> (...). Raises `TimeoutError`."""
+        with record_function(PROFILED):
+            own = values.detach().contiguous()
+            total = torch.empty_like(own)
+            numbers = SLOT_BYTES // values.element_size()
+            for piece, out in zip(own.view(-1).split(numbers), total.view(-1).split(numbers), strict=True):
+                torch.sum(self._exchange(piece.view(torch.uint8)).view(values.dtype), dim=0, out=out)
+            return total
+
     def _exchange(self, own: Tensor) -> Tensor:
-        """One piece: (bytes,) -> (world size, bytes)."""
+        """One piece: (bytes,) -> (world size, bytes), to be read before the next exchange."""
         self._round += 1
         slots = self._slots[self._round % 2, :, : len(own)]
         slots[self._rank] = own
         self._counters[self._rank] = self._round
         self._wait_for_all()
-        return slots.clone()
+        return slots
 
     def _wait_for_all(self) -> None:
         start = time.monotonic()

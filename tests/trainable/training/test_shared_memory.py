@@ -50,6 +50,19 @@ def test_more_than_a_slot_holds_crosses_in_pieces(memories: list[SharedMemory]) 
     assert [memory.rounds for memory in memories] == [3, 3, 3]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3, 4), (SLOT_BYTES // 4 * 2 + 7,)])
+def test_the_sum_is_that_of_all_ranks(memories: list[SharedMemory], dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randint(-8, 9, shape, generator=generator).to(dtype) for _ in range(WORLD_SIZE)]
+    before = [value.clone() for value in values]
+
+    for total in on_all_ranks(memories, lambda rank, memory: memory.sum(values[rank])):
+        assert total.dtype == dtype
+        assert torch.equal(total, torch.stack(values).sum(dim=0))
+    assert all(torch.equal(value, kept) for value, kept in zip(values, before, strict=True))
+
+
 def test_rows_that_do_not_lie_side_by_side_keep_their_places(memories: list[SharedMemory]) -> None:
     values = torch.arange(6.0).view(2, 3).T
 
