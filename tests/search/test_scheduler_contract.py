@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from search.pbt import PopulationBased
-from search.schedulers import SCHEDULERS, Decision, SchedulerOptions
+from search.schedulers import SCHEDULERS, Decision, RunAll, SchedulerOptions
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
 MAX_EPOCHS = 20
@@ -21,8 +21,6 @@ OPTIONS = SchedulerOptions(
     metric="m", mode="max", max_epochs=MAX_EPOCHS, grace_epochs=2, reduction_factor=2, seed=3, ranges={"lr": (0.1, 1)}
 )
 BUILDERS: dict[str, Callable[[SchedulerOptions], Any]] = {**SCHEDULERS, "pbt": PopulationBased}
-LINEAR = {"median"}
-"""Ray's rule looks at every trial at each report."""
 
 every_scheduler = pytest.mark.parametrize("name", BUILDERS)
 
@@ -287,9 +285,8 @@ class Counted(float):
     __hash__ = float.__hash__
 
 
-def cost_of_reports(name: str, trials: int) -> float:
+def cost_of_reports(scheduler: Any, trials: int) -> float:
     """Lines run and values compared for each of 30 reports in the middle of a search that has so many trials."""
-    scheduler = build(name)
     values = np.random.default_rng(0).permutation(trials + 30)
     for number in range(trials):
         scheduler.on_report(f"t{number}", 2, Counted(values[number]))
@@ -314,13 +311,24 @@ def cost_of_reports(name: str, trials: int) -> float:
     return (lines + Counted.compared) / 30
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in LINEAR])
+@every_scheduler
 def test_what_a_report_costs_grows_with_the_logarithm_of_the_trials_at_most(name: str) -> None:
     few, many = 100, 3200
 
-    assert cost_of_reports(name, many) < cost_of_reports(name, few) * log2(many) / log2(few)
+    assert cost_of_reports(build(name), many) < cost_of_reports(build(name), few) * log2(many) / log2(few)
 
 
-@pytest.mark.parametrize("name", sorted(LINEAR))
-def test_the_measure_of_cost_sees_what_is_linear(name: str) -> None:
-    assert cost_of_reports(name, 160) > 2 * cost_of_reports(name, 40)
+class LookingAtAll(RunAll):
+    """Compares each value with all before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def _decide(self, trial_id: str, epoch: int, value: float) -> Decision:
+        self.values.append(value)
+        return Decision.STOP if value < min(self.values) else Decision.CONTINUE
+
+
+def test_the_measure_of_cost_sees_what_is_linear() -> None:
+    assert cost_of_reports(LookingAtAll(), 160) > 2 * cost_of_reports(LookingAtAll(), 40)
