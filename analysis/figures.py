@@ -14,6 +14,7 @@ from analysis.frames import CONFIG, Experiment
 from analysis.hyperparameters import Hyperparameter, infer, words
 from analysis.plot import Axis, Mark, Plot, Role, Series, Symbol
 from analysis.summary import STATE_WORDS, best_so_far, failures, number, plural
+from analysis.trade_off import trade_offs
 
 POINTS = 2_000
 """Most trials that one scatter plot shows."""
@@ -42,7 +43,7 @@ _PODIUM: tuple[Role, ...] = ("best", "second", "third")
 
 
 def plots_of(experiment: Experiment) -> dict[str, list[Plot]]:
-    """Every plot of the report by section: `hyperparameters`, `curves`, `progress`, `failures`.
+    """Every plot of the report by section: `hyperparameters`, `trade_off`, `curves`, `progress`, `failures`.
 
     Empty plots are left out, and that of the failures where all failed alike.
     """
@@ -52,6 +53,7 @@ def plots_of(experiment: Experiment) -> dict[str, list[Plot]]:
             against(trials, name, domain, metric=metric, chance=experiment.chance)
             for name, domain in experiment.hyperparameters.items()
         ],
+        "trade_off": trade_offs(experiment),
         "curves": [
             curves(reports, trials, column, rungs=rungs_of(experiment.manifest), chance=experiment.chance)
             for column in ("val_accuracy", "train_accuracy", "val_loss", "train_loss")

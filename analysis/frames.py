@@ -59,6 +59,11 @@ class Experiment:
         return "min" if self.manifest.get("mode") == "min" else "max"
 
     @property
+    def metrics(self) -> dict[str, str]:
+        """Every metric that the search optimised, with its mode, the one that ranks the trials first."""
+        return dict(self.manifest.get("metrics") or {self.metric: self.mode})
+
+    @property
     def chance(self) -> float | None:
         """Accuracy of guessing among the classes that were trained; None where the manifest does not count them."""
         dataset = self.manifest.get("dataset") or {}

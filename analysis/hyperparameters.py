@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WORDS = {
+    "epoch_seconds": "seconds per epoch",
     "learning_rate": "learning rate",
     "logit_scale": "initial logit scale (log space)",
     "embedding_dim": "embedding dim",

@@ -56,6 +56,11 @@ _LEADS = {
         "colour. A ring was stopped early, so it says little about its hyperparameters; a red cross failed, and stands "
         "at the foot of the plot when it never had a value.",
     ),
+    "trade_off": (
+        "Trade-off",
+        "What each trial reached with its last epoch. A trial on the Pareto front was trained to its end, and no other "
+        "such trial is as good in all metrics and better in one.",
+    ),
     "curves": (
         "Learning curves",
         "Every trial, epoch by epoch, the best three in bold. Click a name in a legend to hide it, "

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.frames import CONFIG, Experiment
 from analysis.hyperparameters import Hyperparameter, is_missing, words
+from analysis.pareto import FRONT, outcomes
 from search.ledger import STATES
 
 EDGE = 0.1
@@ -111,6 +112,7 @@ def verdict(experiment: Experiment) -> list[str]:
         *_found(experiment),
         *_confirmed(experiment),
         *_tested(experiment),
+        *_trade_off_sentences(experiment),
         *_edge_sentences(experiment),
         *_fates(experiment),
         *_failure_sentences(experiment),
@@ -207,6 +209,25 @@ def _tested(experiment: Experiment) -> list[str]:
     if accuracy is None:
         return []
     return [f"On the test split, which the search never saw, it reaches {accuracy:.3f} (measured once, at the end)."]
+
+
+def _trade_off_sentences(experiment: Experiment) -> list[str]:
+    """The front in plain words; empty where there is one metric alone, or no trial came to its end."""
+    if len(experiment.metrics) < 2:
+        return []
+    found = outcomes(experiment.reports, experiment.trials, experiment.metrics)
+    front = found[found[FRONT].astype(bool)]
+    if front.empty:
+        return []
+    named = " and ".join(words(name) for name in experiment.metrics)
+    ends = [_extreme(front, name, mode) for name, mode in experiment.metrics.items()]
+    return [f"In {named} at once no other trial beats {plural(len(front), 'trial')}: {'; '.join(ends)}."]
+
+
+def _extreme(front: pd.DataFrame, metric: str, mode: str) -> str:
+    """The trial of the front with the best value of one metric."""
+    best = front.sort_values([metric, "number"], ascending=[mode == "min", True]).iloc[0]
+    return f"trial {best['number']} has the best {words(metric)} ({number(float(best[metric]))})"
 
 
 def _edge_sentences(experiment: Experiment) -> list[str]:
