@@ -6,6 +6,7 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -138,6 +139,23 @@ class Fixed:
 
 
 Dimension = Uniform | LogUniform | RandInt | Choice | Fixed
+
+
+def can_hold(dimension: Dimension, value: Any) -> bool:
+    """Whether a dimension can have a value; true is not 1, and a whole number passes as a float."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match dimension:
+        case Uniform(low, high) | LogUniform(low, high):
+            return number and low <= value <= high
+        case RandInt(low, high):
+            return number and isinstance(value, int) and low <= value <= high
+        case Choice() | Fixed():
+            return any(same(value, own) for own in dimension.edges())
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a hyperparameter are the same; true is not 1."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def atom(value: Value) -> str:

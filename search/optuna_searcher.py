@@ -30,7 +30,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.dimensions import Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value
+from search.dimensions import Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value, can_hold
 from search.ledger import Report, TrialRecord
 from search.optuna_journal import NUMBER, STUDY_NAME, TRIAL_ID, Journal
 from search.searchers import TRIES, Drawn, Objective, SearcherOptions
@@ -227,7 +227,9 @@ class OptunaSearcher:
         """The drawn part of a config, without values that the space cannot draw."""
         acting = self._space.acting(config)
         dimensions = self._space.draws()
-        return {name: acting[name] for name in acting if name in dimensions and _can(dimensions[name], acting[name])}
+        return {
+            name: acting[name] for name in acting if name in dimensions and can_hold(dimensions[name], acting[name])
+        }
 
 
 class _Given(BaseSampler):
@@ -317,16 +319,3 @@ def _within(dimension: Dimension, value: Any) -> Value:
         case _:
             plain: Value = value
             return plain
-
-
-def _can(dimension: Dimension, value: Any) -> bool:
-    """Whether a dimension can have a value."""
-    match dimension:
-        case Uniform(low, high) | LogUniform(low, high):
-            return isinstance(value, int | float) and low <= value <= high
-        case RandInt(low, high):
-            return isinstance(value, int) and low <= value <= high
-        case Choice(values):
-            return value in values
-        case Fixed():
-            return False

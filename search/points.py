@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from search.dimensions import NUMBER, Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value
+from search.dimensions import NUMBER, Dimension, Fixed, LogUniform, Uniform, Value, can_hold, same
 from search.ledger import TrialRecord
 from search.searchers import identity
 from search.spaces import Space
@@ -54,23 +54,6 @@ def untried(
     """The points that are no trial yet, each once."""
     tried = {identity(space, trial.config) for trial in trials}
     return [point for key, point in {identity(space, point): point for point in points}.items() if key not in tried]
-
-
-def can_hold(dimension: Dimension, value: Any) -> bool:
-    """Whether a dimension can have a value; true is not 1, and a whole number passes as a float."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    match dimension:
-        case Uniform(low, high) | LogUniform(low, high):
-            return number and low <= value <= high
-        case RandInt(low, high):
-            return number and isinstance(value, int) and low <= value <= high
-        case Choice() | Fixed():
-            return any(same(value, own) for own in dimension.edges())
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values of a hyperparameter are the same; true is not 1."""
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _read_yaml(path: Path) -> Any:

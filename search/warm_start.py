@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.dimensions import atom
+from search.dimensions import atom, can_hold, same
 from search.experiment import Experiment
 from search.ledger import TrialRecord, read_trials, searched
-from search.points import can_hold, same
 from search.spaces import Space
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError, ExperimentError

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from search.conditions import Condition
-from search.dimensions import Choice, Fixed, LogUniform, RandInt, Uniform
+from search.dimensions import Choice, Fixed, LogUniform, RandInt, Uniform, can_hold
 from search.ledger import TrialRecord
-from search.points import can_hold, from_manifest, read_points, to_manifest, untried
+from search.points import from_manifest, read_points, to_manifest, untried
 from search.spaces import Space
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
