@@ -10,11 +10,11 @@ PYTEST_FLAGS ?=
 MODERN := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bundle clean
+.PHONY: help setup demo test lint bundle cluster-check clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+): .*## /\1|/' | \
-		while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+): .*## /\1|/' | \
+		while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 setup: $(STAMP) ## create .venv and install Glance at its pinned versions
 
@@ -54,6 +54,9 @@ bundle: ## the project at the current commit, as cluster/*.yaml ships it to the 
 	@rm -rf build/cluster && mkdir -p build/cluster
 	@git archive --output build/cluster.tar HEAD && tar -xf build/cluster.tar -C build/cluster && rm build/cluster.tar
 	@echo "build/cluster holds commit $$(git rev-parse --short HEAD)."
+
+cluster-check: setup ## check the files that describe clusters, before they cost money
+	@$(BIN)/python cluster/check.py cluster/*.yaml
 
 clean: ## remove .venv, caches and build folders; results/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

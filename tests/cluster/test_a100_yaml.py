@@ -60,7 +60,7 @@ def test_every_node_installs_the_project_at_its_pinned_versions(config: dict[str
 def test_the_named_resources_are_the_instance_types(config: dict[str, Any]) -> None:
     for name, node in config["available_node_types"].items():
         cpus, gpus = INSTANCES[node["node_config"]["InstanceType"]]
-        expected = {"CPU": 0} if name == "head" else {"CPU": cpus, "GPU": gpus}
+        expected = {"CPU": 0} if name == "head" else {"CPU": cpus, "GPU": gpus, "accelerator_type:A100": 1}
         assert node["resources"] == expected, name
     assert config["available_node_types"]["a100"]["node_config"]["InstanceType"] == "p4d.24xlarge"
 
@@ -125,7 +125,7 @@ def test_everything_to_change_stands_once_in_the_marked_block(config: dict[str, 
     block, rest = re.split(r"\n# -{20,}\n", FILE.read_text(encoding="utf-8"), maxsplit=1)
     assert "# ---- change for your account ---" in block
     names = re.findall(r"&(\w+) ", block)
-    assert len(names) == len(config["metadata"]) > 0
+    assert {*names, "ssh_from", "bucket"} == config["metadata"].keys()
     for name in names:
         assert f"*{name}\n" in rest, f"{name} is set in the block but used nowhere"
     assert not re.search(r"us-east|sg-0|p4d", rest)

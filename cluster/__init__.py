@@ -1,0 +1,1 @@
+"""Files that describe clusters, and the check of them."""
