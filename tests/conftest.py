@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.s3_server import BUCKET, Proxy
+
 CACHE = tempfile.TemporaryDirectory(prefix="glance-tests-")
 os.environ["GLANCE_CACHE"] = CACHE.name
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -51,3 +53,39 @@ def eventually() -> Callable[[Callable[[], bool]], bool]:
         return True
 
     return look
+
+
+@pytest.fixture(scope="session")
+def moto_address() -> Iterator[tuple[str, int]]:
+    """Host and port of moto's S3 server, with nothing in it."""
+    server = pytest.importorskip("moto.server", reason="needs moto's server (make setup installs it)")
+    moto = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    moto.start()
+    yield moto.get_host_and_port()
+    moto.stop()
+
+
+@pytest.fixture
+def s3(moto_address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy before an S3 server with an empty bucket `glance`, to which this process's AWS_ variables lead."""
+    import boto3
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    proxy = Proxy(*moto_address)
+    settings = {
+        "AWS_ENDPOINT_URL": proxy.url,
+        "AWS_ACCESS_KEY_ID": "key-of-the-test",
+        "AWS_SECRET_ACCESS_KEY": "secret-of-the-test",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    bucket = boto3.session.Session(region_name="us-east-1").resource("s3").Bucket(BUCKET)
+    bucket.create()
+    bucket.objects.all().delete()
+    yield proxy
+    proxy.close()

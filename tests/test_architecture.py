@@ -22,12 +22,13 @@ MAY_IMPORT = {
     "trainable/errors.py": (),
     "trainable/files.py": ("trainable.errors",),
     "trainable/config.py": ("trainable.errors", "trainable.files"),
-    "trainable/data/": (*FOUNDATION, "trainable.data"),
+    "trainable/storage/": (*FOUNDATION, "trainable.storage"),
+    "trainable/data/": (*FOUNDATION, "trainable.storage", "trainable.data"),
     "trainable/model/": (*FOUNDATION, "trainable.data", "trainable.model"),
     "trainable/training/": (*FOUNDATION, "trainable.data", "trainable.model", "trainable.training"),
     "trainable/": ("trainable",),
     "search/": ("trainable", "search"),
-    "analysis/": ("search.ledger", "trainable.errors", "analysis"),
+    "analysis/": ("search.ledger", "trainable.errors", "trainable.storage", "analysis"),
     "cluster/": ("trainable.errors", "cluster"),
     "benchmarks/": (*ROOMS, "benchmarks"),
     "tests/": (*ROOMS, "cluster", "benchmarks", "tests"),
@@ -139,7 +140,13 @@ def test_an_allowed_import_passes(path: str, line: str) -> None:
     assert not broken_rules(path, line)
 
 
-@pytest.mark.parametrize("module", ["trainable", "trainable.config", "trainable.errors", "search.ledger", "analysis"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("trainable", "trainable.config", "trainable.errors", "search.ledger", "analysis"),
+        *("trainable.storage.keeper", "trainable.storage.s3", "trainable.storage.arrow"),
+    ],
+)
 def test_a_light_import_loads_neither_torch_nor_ray(module: str, tmp_path: Path) -> None:
     code = f"import sys, {module}; print(*({{'torch', 'ray'}} & sys.modules.keys()))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ Every message says what must hold, what was got, and what to do.
     ├── CheckpointError    a checkpoint that cannot be loaded
     ├── ResourceError      more CPUs or GPUs asked for than there are
     ├── ExperimentError    a results folder that cannot be used
+    ├── StorageError       a bucket, or another remote place, that cannot be used (`trainable.storage.storage`)
     └── TrialError         a trial that cannot go on (its ledger state becomes FAILED)
         └── DivergedError  a loss or a gradient that is not finite
 """
@@ -39,6 +40,10 @@ class ResourceError(GlanceError):
 
 class ExperimentError(GlanceError):
     """An experiment folder cannot be used as asked."""
+
+
+class StorageError(GlanceError):
+    """A bucket, or another place that is no folder, cannot be used as asked."""
 
 
 class TrialError(GlanceError):
