@@ -63,10 +63,11 @@ class ArrowStorage:
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key -> bytes of each object whose key begins with `prefix`."""
-        folder = prefix.rpartition("/")[0]
-        selector = fs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
+        folder = self._path(prefix.rpartition("/")[0])
         with self._telling():
-            found = self._files.get_file_info(selector)
+            if folder and self._files.get_file_info(folder).type == fs.FileType.File:
+                return {}
+            found = self._files.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True))
         skipped = len(self._root) + 1 if self._root else 0
         keys = {info.path[skipped:]: int(info.size) for info in found if info.type == fs.FileType.File}
         return {key: size for key, size in keys.items() if key.startswith(prefix) and not _is_unfinished(key)}
