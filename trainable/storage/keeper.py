@@ -21,6 +21,7 @@ class Keeper:
         self.objects = TrialObjects(storage)
         self._uploader = uploader
         self._lock = threading.Lock()
+        self._fetching: dict[str, threading.Lock] = {}
         self._waiting: dict[str, Snapshot] = {}
 
     def hand_over(self, trial: str, snapshot: Snapshot) -> None:
@@ -41,6 +42,12 @@ class Keeper:
         Nothing is asked where the folder holds `epochs`, which is what the search knows of. Where the storage has
         fewer, but another node is still to upload more (`elsewhere` gives its epoch), that is waited for.
         """
+        with self._lock:
+            fetching = self._fetching.setdefault(trial, threading.Lock())
+        with fetching:
+            return self._fetch(trial, folder, epochs, elsewhere)
+
+    def _fetch(self, trial: str, folder: Path, epochs: int, elsewhere: Callable[[str], int]) -> int:
         if epochs == 0 or marked_epoch(folder) >= epochs:
             return marked_epoch(folder)
         if self._take_back(trial, folder, epochs):
