@@ -17,10 +17,14 @@ did not reach it counts as more than any that did, and, as the last line, one JS
 import argparse
 import json
 import math
+import multiprocessing
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -104,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=30, help="searches of each kind (default: 30)")
     parser.add_argument("--trials", type=int, default=512, help="trials of a search at most (default: 512)")
     parser.add_argument("--only", help="contenders whose name holds this")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="searches side by side (default: CPUs)")
     parser.add_argument("--plot", type=Path, help="where to draw the table, as PNG")
     arguments = parser.parse_args(argv)
     return run_command(lambda: _run(arguments))
@@ -118,11 +123,8 @@ def _run(arguments: argparse.Namespace) -> int:
         f"{len(curves.recorded)} curves, {reaching} reach {target:.4f}, {TARGET_SHARE:.0%} of the best; "
         f"{SLOTS} slots, {arguments.seeds} seeds"
     )
-    costs = {
-        contender.name: [reach(curves, contender, seed, target, arguments.trials) for seed in range(arguments.seeds)]
-        for contender in CONTENDERS
-        if arguments.only is None or arguments.only in contender.name
-    }
+    names = [contender.name for contender in CONTENDERS if (arguments.only or "") in contender.name]
+    costs = _costs(names, arguments, target)
     console.print(_table(costs))
     if arguments.plot is not None:
         _plot(costs, arguments.plot)
@@ -130,6 +132,30 @@ def _run(arguments: argparse.Namespace) -> int:
     setup = {"curves": len(curves.recorded), "target": target, "slots": SLOTS, "recording": curves.metadata}
     print(json.dumps({"setup": setup, "costs": figures, "hardware": hardware(), "versions": versions()}))
     return 0
+
+
+def _costs(names: Sequence[str], arguments: argparse.Namespace, target: float) -> dict[str, list["Cost"]]:
+    """What each contender's searches cost, by name; each search is one task of a pool of processes."""
+    tasks = [(name, seed) for name in names for seed in range(arguments.seeds)]
+    setup = (arguments.curves, target, arguments.trials)
+    with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.map(_cost, [setup] * len(tasks), tasks)
+        costs: dict[str, list[Cost]] = {name: [] for name in names}
+        for (name, _), cost in zip(tasks, found, strict=True):
+            costs[name].append(cost)
+    return costs
+
+
+def _cost(setup: tuple[Path, float, int], task: tuple[str, int]) -> "Cost":
+    path, target, trials = setup
+    name, seed = task
+    contender = next(contender for contender in CONTENDERS if contender.name == name)
+    return reach(_curves(path), contender, seed, target, trials)
+
+
+@cache
+def _curves(path: Path) -> Curves:
+    return Curves.load(path)
 
 
 @dataclass(frozen=True)
