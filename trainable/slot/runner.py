@@ -23,8 +23,11 @@ class WorkersLostError(Exception):
 class Runner(Protocol):
     """One trial at a time, start to stop, in processes that outlive it. Each verb may raise `WorkersLostError`."""
 
-    def start(self, config: Mapping[str, Any], folder: Path) -> int:
-        """Begin a trial, from the checkpoint in `folder` where there is one; returns the epochs that it has done."""
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
+        """Begin a trial, from the checkpoint in `folder` where there is one; returns the epochs that it has done.
+
+        One that is `inherited` may be of another config: see `trainable.training.trainer.CHANGEABLE`.
+        """
         ...
 
     def run_epoch(self) -> dict[str, Any]:
@@ -32,7 +35,7 @@ class Runner(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint from which `start` goes on exactly."""
+        """Write a checkpoint from which `start` goes on exactly; its files are replaced, never written into."""
         ...
 
     def save_model(self, folder: Path) -> None:
@@ -69,7 +72,7 @@ class InProcessRunner:
         self._trainer: Trainer | None = None
         self._reported = False
 
-    def start(self, config: Mapping[str, Any], folder: Path) -> int:
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
         """Build the trial's model; raises `ConfigError`, `DataError` or `CheckpointError`."""
         import torch
 
@@ -82,7 +85,7 @@ class InProcessRunner:
         self._reported = False
         trainer = Trainer(TrialConfig.from_dict(config), self._open_data(), Ranks.current())
         if (folder / FILE_NAME).exists():
-            trainer.load(folder)
+            trainer.load(folder, inherited=inherited)
         self._trainer = trainer
         return trainer.state.epoch
 

@@ -4,12 +4,15 @@ A trial's files, all below `checkpoints/<trial_id>/`, are written in this order 
 that dies anywhere leaves a state from which the next one goes on:
 
     report.json    the epoch's report
-    last/          the checkpoint after that epoch
+    last/          the checkpoint after that epoch; where others may go on from it, it is kept for them too
     best/          weights and config, where the metric improved; then best.json, which epoch that was
 
 A trial that goes on sends the report of its checkpoint's epoch again, because nobody knows whether the dead process
 still delivered it. If the process died between report.json and last/, the epoch is trained again, with the same
 result.
+
+A trial that goes on from another's checkpoint takes that into its own last/, then says so in origin.json: when it is
+begun again, it goes on from what it has trained since.
 """
 
 import json
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from trainable.files import write_json
+from trainable.slot import shared_checkpoints
 from trainable.slot.failure import Failure, describe_failure, is_device_broken, with_sizes
 from trainable.slot.runner import Runner, WorkersLostError, enter_working_folder
 from trainable.training.report import require_finite
@@ -46,6 +50,10 @@ class SlotOptions:
     """GPUs of each worker; a share of one only where a trial has one worker."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
+    population: str = ""
+    """Folder of the checkpoints that other trials may go on from."""
+    keep_every: int = 0
+    """At each multiple of so many epochs, but the last, a checkpoint is kept for others; 0: never."""
 
 
 class Slot:
@@ -60,14 +68,19 @@ class Slot:
         self._runner = runner
         self._trial_id = ""
         self._config: Mapping[str, Any] = {}
+        self._origin: Mapping[str, Any] | None = None
         self._running = False
         self.retire_reason: str | None = None
 
-    def begin(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        """Take the next trial; the one before it is released. The first `step` starts it."""
+    def begin(self, trial_id: str, config: Mapping[str, Any], origin: Mapping[str, Any] | None = None) -> None:
+        """Take the next trial; the one before it is released. The first `step` starts it.
+
+        `origin` is what it goes on from unless it has done so already: `trial_id` and `epoch` of a kept checkpoint.
+        """
         self._release()
         self._trial_id = trial_id
         self._config = config
+        self._origin = origin
 
     def step(self) -> dict[str, Any]:
         """Run one epoch; returns `{"report": {...}, "done": bool}`, or `{"failure": {...}, "done": True}`.
@@ -106,12 +119,14 @@ class Slot:
         if not self._running:
             report = self._start()
             if report is not None:
+                self._keep_for_others(report)
                 self._keep_best(report)
                 return report
         report = self._runner.run_epoch()
         self._check(report)
         write_json(self._folder / "report.json", report)
         self._runner.save(self._folder / "last")
+        self._keep_for_others(report)
         self._keep_best(report)
         return report
 
@@ -119,9 +134,27 @@ class Slot:
         """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
         self._running = True
         enter_working_folder(self._options.working_folder)
-        epochs_done = self._runner.start(self._config, self._folder / "last")
+        if self._origin is None:
+            epochs_done = self._runner.start(self._config, self._folder / "last")
+        else:
+            self._take(self._origin)
+            epochs_done = self._runner.start(self._config, self._folder / "last", inherited=True)
         report = _read_json(self._folder / "report.json")
         return report if report is not None and report["epoch"] == epochs_done else None
+
+    def _take(self, origin: Mapping[str, Any]) -> None:
+        """Let the origin's checkpoint be the trial's last one, once; the trial's own last report was delivered."""
+        marker = self._folder / "origin.json"
+        if _read_json(marker) == origin:
+            return
+        (self._folder / "report.json").unlink(missing_ok=True)
+        shared_checkpoints.take(Path(self._options.population), origin, self._folder / "last")
+        write_json(marker, dict(origin))
+
+    def _keep_for_others(self, report: Mapping[str, Any]) -> None:
+        every, epoch = self._options.keep_every, report["epoch"]
+        if every and epoch % every == 0 and epoch < self._config["max_epochs"]:
+            shared_checkpoints.keep(Path(self._options.population), self._trial_id, epoch, self._folder / "last")
 
     def _check(self, report: Mapping[str, Any]) -> None:
         """A report must hold the metric, and finite numbers only: no scheduler or searcher ever sees another."""

@@ -33,9 +33,9 @@ class SlotRetired(RayActorError):  # noqa: N818
 class TrialSlot(tune.Trainable):
     """Runs the trials that Tune hands it; needs `reuse_actors=True` to stay warm.
 
-    A trial's Tune config is `{"trial_id": str, "config": {hyperparameters}}`. `options` holds the fields of
-    `SlotOptions` as a plain dict and comes through `tune.with_parameters`. Checkpoints are the slot's own, not
-    Tune's: see `trainable.slot.slot`.
+    A trial's Tune config is `{"trial_id": str, "config": {hyperparameters}}`, with `origin` where it goes on from
+    another trial's checkpoint (`Slot.begin`). `options` holds the fields of `SlotOptions` as a plain dict and comes
+    through `tune.with_parameters`. Checkpoints are the slot's own, not Tune's: see `trainable.slot.slot`.
     """
 
     def setup(self, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
@@ -56,7 +56,7 @@ class TrialSlot(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial; it starts in the next `step`."""
-        self._slot.begin(new_config["trial_id"], new_config["config"])
+        self._slot.begin(new_config["trial_id"], new_config["config"], new_config.get("origin"))
         return True
 
     def describe(self) -> dict[str, Any]:

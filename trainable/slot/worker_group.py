@@ -57,11 +57,11 @@ class WorkerGroup:
         self._options = options
         self._group: _Group | None = None
 
-    def start(self, config: Mapping[str, Any], folder: Path) -> int:
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
         """Begin a trial on all ranks, which are started first where there are none."""
         if self._group is None:
             self._group = _Group(self._options)
-        return int(self._call("start", dict(config), folder))
+        return int(self._call("start", dict(config), folder, inherited))
 
     def run_epoch(self) -> dict[str, Any]:
         """Train and evaluate one epoch on all ranks; returns the report, which is reduced over them."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,6 +30,9 @@ from trainable.training.zero_shot import PromptTokens, confusion_matrix, metrics
 
 ADAM_BETAS = (0.9, 0.98)
 """CLIP's for its ViT (arXiv 2103.00020, table 19)."""
+CHANGEABLE = ("learning_rate", "weight_decay", "augmentation", "seed")
+"""What may be another from one epoch to the next: neither the model nor the number of steps depends on it, and the
+optimizer reads it anew at each step."""
 
 
 @dataclass
@@ -140,14 +144,15 @@ class Trainer:
         """Write what `ZeroShotPredictor` reads: weights, config, and what the towers need."""
         save_model(folder, self.model, self.config, self.data, epoch=self.state.epoch, ranks=self.ranks)
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, *, inherited: bool = False) -> None:
         """Go on from a checkpoint of the same config, bit for bit on as many CPU ranks. Raises `CheckpointError`.
 
+        One that is `inherited` from another trial may differ in `CHANGEABLE`; its moments and random states go on too.
         Random states that it does not have, for more ranks or another kind of device, start anew from the seed and the
         epoch.
         """
         tensors, state = read_checkpoint(folder)
-        self._check_same_config(state["config"], folder)
+        self._check_same_config(state["config"], folder, but=CHANGEABLE if inherited else ())
         held = self.model.state_dict().items()
         self.model.load_state_dict({name: held_like(tensor, tensors[f"model/{name}"]) for name, tensor in held})
         load_optimizer(self.model, self.optimizer, tensors)
@@ -197,10 +202,10 @@ class Trainer:
             float(self.ranks.sum(torch.tensor(value, dtype=torch.float64, device=self.device))) / self.ranks.world_size
         )
 
-    def _check_same_config(self, saved: dict[str, object], folder: Path) -> None:
+    def _check_same_config(self, saved: dict[str, object], folder: Path, *, but: Collection[str]) -> None:
         for field in fields(TrialConfig):
             ours, theirs = getattr(self.config, field.name), saved.get(field.name)
-            if ours != theirs:
+            if ours != theirs and field.name not in but:
                 raise CheckpointError(
                     f"a trial must go on with its own config, but the checkpoint in {folder} has "
                     f"{field.name}={theirs!r} and this config {ours!r}; start it anew or use the checkpoint's config."

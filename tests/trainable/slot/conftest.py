@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from trainable.files import write_atomically
+
 
 class ReplayRunner:
     """Reports `config["curve"]` value by value; an exception in the curve is raised instead.
@@ -20,8 +22,8 @@ class ReplayRunner:
         self._curve: list[Any] = []
         self._epoch = 0
 
-    def start(self, config: Mapping[str, Any], folder: Path) -> int:
-        self.calls.append("start")
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
+        self.calls.append("start inherited" if inherited else "start")
         if "start_error" in config:
             raise config["start_error"]
         self._curve = config["curve"]
@@ -39,8 +41,7 @@ class ReplayRunner:
 
     def save(self, folder: Path) -> None:
         self.calls.append("save")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "epoch").write_text(str(self._epoch))
+        write_atomically(folder / "epoch", lambda path: path.write_text(str(self._epoch)))
 
     def save_model(self, folder: Path) -> None:
         self.calls.append("save_model")

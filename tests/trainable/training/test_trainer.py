@@ -14,7 +14,7 @@ from trainable.training.predictor import ZeroShotPredictor, save_model, saved_ep
 from trainable.training.random_states import RandomStates
 from trainable.training.ranks import Ranks
 from trainable.training.report import REPORT_KEYS
-from trainable.training.trainer import Trainer, build_optimizer
+from trainable.training.trainer import CHANGEABLE, Trainer, build_optimizer
 
 CONFIG = TrialConfig(epoch_samples=96, batch_size=32, max_epochs=3, embedding_dim=8)
 
@@ -112,6 +112,48 @@ def test_a_checkpoint_holds_no_pickle_and_is_refused_when_torn_or_of_another_con
     (tmp_path / FILE_NAME).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="must be a whole safetensors file"):
         trainer.load(tmp_path)
+
+
+def changed(**values: object) -> TrialConfig:
+    return TrialConfig.from_dict(CONFIG.to_dict() | values)
+
+
+def test_an_inherited_checkpoint_may_be_of_other_values_of_what_is_read_anew_at_each_step(
+    data: DeviceData, tmp_path: Path
+) -> None:
+    source = Trainer(CONFIG, data)
+    source.run_epoch()
+    source.save(tmp_path)
+    other = {"learning_rate": 1e-3, "weight_decay": 0.5, "augmentation": 0.9, "seed": 5}
+    assert set(other) == set(CHANGEABLE)
+    heir = Trainer(changed(**other), data)
+    with pytest.raises(CheckpointError, match="must go on with its own config"):
+        heir.load(tmp_path)
+    heir.load(tmp_path, inherited=True)
+
+    assert all(torch.equal(tensor, weights(source)[name]) for name, tensor in weights(heir).items())
+    assert (heir.state.epoch, heir.state.step) == (1, 3)
+    assert {group["weight_decay"] for group in heir.optimizer.param_groups} == {0.0, 0.5}
+    report = heir.run_epoch()
+    assert report["learning_rate_now"] == pytest.approx(source.run_epoch()["learning_rate_now"] / 2)
+
+
+def test_an_inherited_checkpoint_goes_on_as_its_trial_would_have(data: DeviceData, tmp_path: Path) -> None:
+    source = Trainer(CONFIG, data)
+    source.run_epoch()
+    source.save(tmp_path)
+    heir = Trainer(CONFIG, data)
+    heir.load(tmp_path, inherited=True)
+
+    assert heir.run_epoch()["train_loss"] == source.run_epoch()["train_loss"]
+    assert all(torch.equal(tensor, weights(source)[name]) for name, tensor in weights(heir).items())
+
+
+def test_an_inherited_checkpoint_of_another_model_is_refused(data: DeviceData, tmp_path: Path) -> None:
+    Trainer(CONFIG, data).save(tmp_path)
+
+    with pytest.raises(CheckpointError, match="embedding_dim=8 and this config 16"):
+        Trainer(changed(embedding_dim=16), data).load(tmp_path, inherited=True)
 
 
 def test_a_trial_goes_on_from_a_checkpoint_of_another_kind_of_device(data: DeviceData, tmp_path: Path) -> None:
