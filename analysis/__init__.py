@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
     """The reports and the trials of an experiment folder, finished or still running.
 
-    Both frames also carry every hyperparameter as a column `config/<name>` (`config/learning_rate` …).
+    Both frames also carry every hyperparameter as a column `config/<name>` (`config/learning_rate` …). Where those of a
+    trial change while it trains (`--scheduler pbt`), a report has those of its epoch, a trial those of its best one.
 
     `reports` has one row per report, that is per epoch of a trial, in the order of trial and epoch:
 

@@ -17,6 +17,7 @@ from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read
 from trainable.errors import ExperimentError
 
 CONFIG = "config/"
+_BEGAN = "config began after"
 _FAILURE_KEYS = ("kind", "message", "where", "traceback_file")
 _REPORT_COLUMNS = ("trial_id", "number", "state", "epoch", "samples_seen", "time", "elapsed_seconds")
 
@@ -124,8 +125,11 @@ def reports_frame(records: Sequence[TrialRecord], clock: Clock) -> pd.DataFrame:
     frame["elapsed_seconds"] = [clock.elapsed(row["time"]) for row in rows]
     front = [name for name in _REPORT_COLUMNS if name in frame]
     frame = frame[front + [name for name in frame if name not in front]]
-    configs = _config_frame(records)
-    return frame.join(configs, on="trial_id") if rows else frame.reindex(columns=[*frame, *configs])
+    configs = _stretches(records)
+    if not rows:
+        return frame.reindex(columns=[*frame, *configs])
+    by_row = frame.assign(**{_BEGAN: [_began(record, report) for record in records for report in record.reports]})
+    return by_row.join(configs, on=["trial_id", _BEGAN]).drop(columns=_BEGAN)
 
 
 def trials_frame(
@@ -141,7 +145,8 @@ def trials_frame(
     frame = pd.DataFrame(rows, columns=None if rows else list(_trial_row(_NOBODY, None, metric, now)))
     frame.insert(3, "rank", _ranks(frame, mode, first))
     metrics = pd.DataFrame([_metrics_of(best) for best in bests], index=frame.index).add_prefix("best/")
-    configs = _config_frame(records).reset_index(drop=True)
+    of_best = [record.config_at(best["epoch"] if best else 0) for record, best in zip(records, bests, strict=True)]
+    configs = pd.DataFrame(of_best, index=frame.index).add_prefix(CONFIG)
     return pd.concat([frame, metrics, configs], axis="columns")
 
 
@@ -188,10 +193,18 @@ def _metrics_of(report: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in _with_nan(report or {}).items() if key not in ("epoch", "time")}
 
 
-def _config_frame(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Hyperparameters as columns `config/<name>`, by trial id."""
-    index = pd.Index([record.trial_id for record in records], dtype="str", name="trial_id")
-    return pd.DataFrame([record.config for record in records], index=index).add_prefix(CONFIG)
+def _stretches(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """Hyperparameters as columns `config/<name>`, by trial id and the epoch after which they held."""
+    begun = [(record.trial_id, 0, record.config) for record in records]
+    begun += [(record.trial_id, one.epoch, one.config) for record in records for one in record.inheritances]
+    ids = pd.Index([trial_id for trial_id, *_ in begun], dtype="str")
+    index = pd.MultiIndex.from_arrays([ids, [began for _, began, _ in begun]], names=["trial_id", _BEGAN])
+    return pd.DataFrame([config for *_, config in begun], index=index).add_prefix(CONFIG)
+
+
+def _began(record: TrialRecord, report: dict[str, Any]) -> int:
+    """The epoch after which the config of a report held."""
+    return max((one.epoch for one in record.inheritances if one.epoch < report["epoch"]), default=0)
 
 
 def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:

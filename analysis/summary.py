@@ -110,6 +110,7 @@ def verdict(experiment: Experiment) -> list[str]:
     """What the search found, in plain sentences: the best trial, the test accuracy, the edges, the trials' fates."""
     return [
         *_found(experiment),
+        *_scheduled(experiment),
         *_confirmed(experiment),
         *_tested(experiment),
         *_trade_off_sentences(experiment),
@@ -191,6 +192,20 @@ def _found(experiment: Experiment) -> list[str]:
 
 def _beside_chance(experiment: Experiment) -> bool:
     return experiment.chance is not None and experiment.metric.endswith("accuracy")
+
+
+def _scheduled(experiment: Experiment) -> list[str]:
+    """How the hyperparameters of the best weights changed, where trials went on from each other's checkpoints."""
+    steps = (experiment.best or {}).get("schedule") or []
+    if not steps:
+        return []
+    values = [_listed([f"{words(name)} {number(value)}" for name, value in step["changes"].items()]) for step in steps]
+    told = zip(steps[1:], values[1:], strict=True)
+    later = [f"from epoch {step['epoch'] + 1} on {text}" for step, text in told if text]
+    return [
+        f"A schedule trained its weights: at first {'; '.join([values[0], *later])}. Its config alone, trained "
+        "from the start, is not what was found."
+    ]
 
 
 def _confirmed(experiment: Experiment) -> list[str]:
@@ -277,7 +292,7 @@ def _failure_sentences(experiment: Experiment) -> list[str]:
 
 
 def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return "".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _first_message(group: pd.DataFrame) -> str:

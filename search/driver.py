@@ -14,8 +14,10 @@ from ray import tune
 
 from search.dimensions import Value
 from search.experiment import Experiment
+from search.kept_epochs import KeptEpochs
 from search.ledger import TrialRecord, read_ledger
 from search.options import METRICS, SearchOptions
+from search.pbt import ranges_of
 from search.points import untried
 from search.ray_patches import lost_slots_are_deaths
 from search.recorder import Recorder
@@ -75,7 +77,8 @@ def build_source(search: Search, recorder: Recorder) -> TrialSource:
     """
     options = search.options
     events = read_ledger(search.experiment.ledger_path)
-    scheduler = build_scheduler(str(options.scheduler), scheduler_options(options))
+    scheduler = build_scheduler(str(options.scheduler), scheduler_options(options, search.space))
+    kept = KeptEpochs(search.experiment.population, every=kept_every(options))
     searcher = build_searcher(options.algo, searcher_options(search))
     for trial in search.earlier:
         if trial.ended_time is not None and trial.ended_time <= events[0]["time"]:
@@ -89,7 +92,9 @@ def build_source(search: Search, recorder: Recorder) -> TrialSource:
         metric=options.metrics[0],
         trials=options.trials,
         points=untried(search.points, trials, search.space),
+        retain=kept.retain,
     )
+    kept.restore(recorder.trials, scheduler.inheritable())
     settle(source, trials)
     return source
 
@@ -144,6 +149,8 @@ def _slot_class(search: Search) -> Any:
         threads=search.resources.cpus_per_worker,
         gpus=search.resources.gpus_per_worker,
         working_folder=str(Path.cwd()),
+        population=str(search.experiment.population.resolve()),
+        keep_every=kept_every(search.options),
     )
     slot = tune.with_parameters(TrialSlot, options=asdict(options))
     return tune.with_resources(slot, slot_request(search.resources))
@@ -159,7 +166,12 @@ def slot_request(resources: TrialResources) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([own if resources.workers == 1 else {"memory": 1}])
 
 
-def scheduler_options(options: SearchOptions) -> SchedulerOptions:
+def kept_every(options: SearchOptions) -> int:
+    """At which multiples of epochs slots keep a checkpoint for other trials; 0 where no trial goes on from another."""
+    return options.grace_epochs if options.scheduler == "pbt" else 0
+
+
+def scheduler_options(options: SearchOptions, space: Space) -> SchedulerOptions:
     """What the options say of the scheduler."""
     return SchedulerOptions(
         metric=options.metrics[0],
@@ -168,6 +180,8 @@ def scheduler_options(options: SearchOptions) -> SchedulerOptions:
         grace_epochs=options.grace_epochs,
         reduction_factor=options.reduction_factor,
         seed=options.seed,
+        ranges=ranges_of(space) if options.scheduler == "pbt" else {},
+        trials=options.trials,
     )
 
 

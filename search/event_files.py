@@ -54,11 +54,13 @@ class EventFiles:
     """Writes the event files of one experiment under `folder`.
 
     A file is open only while its trial runs, and is opened again, as a further one, where a trial goes on after a
-    restart. `metric` is what the search ranks trials by.
+    restart. `metric` is what the search ranks trials by; `changing` are the hyperparameters that change while a trial
+    trains, whose values become scalars `config/<name>`, because TensorBoard keeps those that a trial started with.
     """
 
-    def __init__(self, folder: Path, space: Space, metric: str) -> None:
+    def __init__(self, folder: Path, space: Space, metric: str, changing: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._changing = tuple(changing)
         self._drawn = tuple(space.draws())
         self._writers: dict[str, EventFileWriter] = {}
         if not _holds_events(folder):
@@ -73,7 +75,8 @@ class EventFiles:
         """Write one scalar per finite number of a report, at the epoch as step."""
         writer = self._writer(trial)
         summary = Summary()
-        for tag, value in report.items():
+        config = trial.config_at(int(report["epoch"]))
+        for tag, value in [*report.items(), *((f"config/{name}", config[name]) for name in self._changing)]:
             if tag not in _NOT_SCALARS and isinstance(value, int | float) and math.isfinite(value):
                 summary.value.add(tag=tag, simple_value=float(value))
         writer.add_event(Event(wall_time=report["time"], step=int(report["epoch"]), summary=summary))

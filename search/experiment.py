@@ -7,6 +7,7 @@ confirmation.json the best configs, trained again with further seeds
 study.log         Optuna's study, where Optuna draws
 failures/         one full traceback per distinct cause
 checkpoints/      <trial_id>/last and <trial_id>/best of the trials that keep theirs
+population/       <trial_id>/<epoch>: checkpoints that other trials may go on from, where that is searched by
 tensorboard/      event files, a folder per trial
 log/              what Ray prints
 """
@@ -117,6 +118,11 @@ class Experiment:
         return self.path / CHECKPOINTS
 
     @property
+    def population(self) -> Path:
+        """The folder of the checkpoints that other trials may go on from, by trial id and epoch."""
+        return self.path / "population"
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of event files."""
         return self.path / "tensorboard"
@@ -172,8 +178,11 @@ class Experiment:
         report: Report,
         dataset: Mapping[str, Any],
         confirmation: Mapping[str, Any] | None = None,
+        schedule: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Write `best.json`: the trial, the epoch of `report`, and its metrics; what its config gave with other seeds.
+
+        The config is what that epoch was trained with; `schedule` says what was before, where that was another.
 
         `trainable/train.py --config best.json` takes the file back.
         """
@@ -181,10 +190,11 @@ class Experiment:
             "trial_id": trial.trial_id,
             "number": trial.number,
             "epoch": report["epoch"],
-            "config": trial.config,
+            "config": trial.config_at(report["epoch"]),
             "metrics": {name: value for name, value in report.items() if name not in _NOT_METRICS},
             "dataset": dataset,
             **({} if confirmation is None else {"confirmation": confirmation}),
+            **({"schedule": list(schedule)} if schedule else {}),
         }
         write_json(self.best_path, plain(document))
 

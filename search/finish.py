@@ -19,6 +19,7 @@ from search.driver import Search
 from search.experiment import Experiment
 from search.failures import group_failures, record_failure
 from search.ledger import best_report, plain
+from search.lineage import schedule_lines, schedule_of
 from search.recorder import Recorder
 from search.spaces import Space
 from trainable.errors import CheckpointError
@@ -57,7 +58,8 @@ def keep_best(search: Search, recorder: Recorder) -> None:
     best = _read_json(experiment.best_path)
     if best is None or (best["trial_id"], best["epoch"]) != (trial.trial_id, report["epoch"]):
         _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
-        experiment.write_best(trial, report, experiment.read_manifest()["dataset"], confirmation)
+        schedule = schedule_of(recorder.trials, trial, report["epoch"])
+        experiment.write_best(trial, report, experiment.read_manifest()["dataset"], confirmation, schedule)
     elif confirmation is not None:
         experiment.confirm_best(confirmation)  # found by an earlier run of the search, and perhaps tested
 
@@ -102,6 +104,8 @@ def print_summary(
     best = _read_json(experiment.best_path)
     if best is not None:
         console.print(_best_table(best, search.space))
+        for line in schedule_lines(best.get("schedule", ())):
+            console.print(Text(line))
     for line in _confirmation_lines(search, best):
         console.print(Text(line))
     if causes:

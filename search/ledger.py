@@ -2,15 +2,14 @@
 
     search_started | search_ended     the experiment: trial_id is null
     created -> started -> report* -> ended     a trial; (retried -> started) comes again where its processes died,
-                                               (paused -> promoted -> started) where it waited at a rung
+                                               (paused -> promoted -> started) where it waited at a rung,
+                                               (promoted -> inherited) where it goes on from another's checkpoint
 
 Every line has `event`, `trial_id` and `time` (Unix seconds). A number that is not finite is written as null. This
 module loads neither torch nor ray: it is all that the analysis reads of a search.
 """
 
 import dataclasses
-import errno
-import fcntl
 import json
 import math
 import os
@@ -19,19 +18,36 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
+from search.ledger_file import lock, mend_last_line, parse_line
 from search.slot_time import Slot, Slots, SlotTime
 from trainable.errors import ExperimentError
 
 LEDGER_NAME = "ledger.jsonl"
-TORN_NAME = "ledger.torn"
 STATES = ("PENDING", "RUNNING", "PAUSED", "FINISHED", "STOPPED", "FAILED")
 ENDED_STATES = ("FINISHED", "STOPPED", "FAILED")
 SEARCH_STATES = ("COMPLETED", "INTERRUPTED", "ABORTED", "TIME_BUDGET", "BUDGET", "FAILED")
 
 Report = dict[str, Any]
 """One epoch of one trial: `epoch`, its metrics, and `time`, when it was written (Unix seconds)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inherited:
+    """From where on a trial goes on from another's checkpoint."""
+
+    source: str
+    """The other trial."""
+    epoch: int
+    """Of its checkpoint, which is the epoch that the trial itself stood at."""
+    config: dict[str, Any]
+    """Every hyperparameter of the trial from then on."""
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Which checkpoint it is, as a slot is told."""
+        return {"trial_id": self.source, "epoch": self.epoch}
 
 
 @dataclass(kw_only=True)
@@ -42,7 +58,9 @@ class TrialRecord:
     number: int
     """Counts trials in the order in which they were created, from 0."""
     config: dict[str, Any]
-    """Every hyperparameter, drawn and fixed."""
+    """Every hyperparameter, as it was drawn or fixed."""
+    inheritances: list[Inherited] = field(default_factory=list)
+    """In order of epoch; what came after each was trained from another trial's checkpoint, with another config."""
     confirms: str | None = None
     """Id of the trial whose config this one trains with another seed, after the search; None for a trial of the search
     itself."""
@@ -75,6 +93,16 @@ class TrialRecord:
         """The last epoch reported, 0 before the first report."""
         return int(self.reports[-1]["epoch"]) if self.reports else 0
 
+    @property
+    def current_config(self) -> dict[str, Any]:
+        """Every hyperparameter, as the next epoch is trained with it."""
+        return self.inheritances[-1].config if self.inheritances else self.config
+
+    def config_at(self, epoch: int) -> dict[str, Any]:
+        """Every hyperparameter, as `epoch` was trained with it."""
+        before = [inherited for inherited in self.inheritances if inherited.epoch < epoch]
+        return before[-1].config if before else self.config
+
 
 class LedgerWriter:
     """Appends events to a ledger; one write and flush a line, an fsync where a trial or the search ends.
@@ -93,8 +121,8 @@ class LedgerWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a+b")
         try:
-            _lock(self._file, path)
-            _mend_last_line(self._file, path)
+            lock(self._file, path)
+            mend_last_line(self._file, path)
             self._folded = _fold(read_ledger(path))
         except BaseException:
             self._file.close()
@@ -139,6 +167,11 @@ class LedgerWriter:
     def promoted(self, trial_id: str) -> None:
         """A paused trial goes on, and waits for a slot."""
         self._append("promoted", trial_id)
+
+    def inherited(self, trial_id: str, inherited: Inherited) -> None:
+        """A promoted trial goes on from another's checkpoint. The line reaches the disk before a slot takes that."""
+        self._append("inherited", trial_id, **dataclasses.asdict(inherited))
+        os.fsync(self._file.fileno())
 
     def report(self, trial_id: str, metrics: Mapping[str, Any]) -> None:
         """An epoch is over; `metrics` holds `epoch` and numbers."""
@@ -198,7 +231,7 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     events = []
     for number, line in numbered:
-        event = _parse(line)
+        event = parse_line(line)
         if event is not None:
             events.append(event)
         elif number != numbered[-1][0]:
@@ -335,59 +368,18 @@ def _fold_promoted(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     trial.state = "PENDING"
 
 
+def _fold_inherited(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.inheritances.append(Inherited(source=event["source"], epoch=int(event["epoch"]), config=event["config"]))
+
+
 _FOLDS: dict[str, Callable[[TrialRecord, Mapping[str, Any]], None]] = {
     "started": _fold_started,
     "paused": _fold_paused,
     "promoted": _fold_promoted,
+    "inherited": _fold_inherited,
     "report": _fold_report,
     "ended": _fold_ended,
 }
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The event of a line; None for a torn one."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ExperimentError(
-            f"only one search may write to {path}, but another one holds it. "
-            "Wait until that one ends, stop it, or choose another --name."
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.ENOLCK):
-            raise
-
-
-def _mend_last_line(file: BinaryIO, path: Path) -> None:
-    """Leave `file` ending in a whole line; a torn one is first appended to `ledger.torn`."""
-    file.seek(0)
-    content = file.read()
-    end = content.rstrip(b"\n").rfind(b"\n") + 1
-    last = content[end:]
-    if not last:
-        return
-    if _parse(last) is None:
-        _set_aside(path.with_name(TORN_NAME), last)
-        file.truncate(end)
-    elif not last.endswith(b"\n"):
-        file.write(b"\n")
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _set_aside(path: Path, torn: bytes) -> None:
-    with path.open("ab") as aside:
-        aside.write(torn + b"\n")
-        aside.flush()
-        os.fsync(aside.fileno())
 
 
 def _check_state(state: str, known: tuple[str, ...]) -> None:

@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 import yaml
 
 from search.experiment import Experiment
+from search.pbt import ranges_of, require_population
 from search.spaces import SPACES, Space, build_space, require_whole_shares
 from trainable.errors import ConfigError, nearest
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
-SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "none")
+SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "pbt", "none")
 METRICS = {
     "val_accuracy": "max",
     "val_balanced_accuracy": "max",
@@ -31,6 +32,8 @@ RESUMABLE = (
     *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "max_failures"),
 )
 """What may be asked anew where a search goes on."""
+POPULATION = ("trials", "max_epochs")
+"""What may not with pbt: the checkpoints that further trials, or epochs, would go on from are gone."""
 MAX_SEED = 2**32 - 1
 """The largest seed that every searcher takes."""
 MAX_FLAGS = 40
@@ -64,7 +67,8 @@ class SearchOptions:
     scheduler: str | None = _option(
         None,
         "Search",
-        f"what stops trials early: {', '.join(SCHEDULERS)} (default: none for --algo random, else asha)",
+        f"what stops trials early, or lets bad ones go on as copies of good ones (pbt): {', '.join(SCHEDULERS)} "
+        "(default: none for --algo random, else asha)",
     )
     space: str = _option("scratch", "Search", f"the search space: {', '.join(SPACES)}")
     overrides: tuple[str, ...] = _option(
@@ -94,7 +98,9 @@ class SearchOptions:
     )
 
     max_epochs: int = _option(8, "Budget", "epochs of a trial that is never stopped", metavar="N")
-    grace_epochs: int = _option(1, "Budget", "epochs before a trial can be stopped: asha's first rung", metavar="N")
+    grace_epochs: int = _option(
+        1, "Budget", "epochs before a trial can be stopped: asha's first rung; pbt compares every so many", metavar="N"
+    )
     reduction_factor: int = _option(3, "Budget", "one in so many trials passes each of asha's rungs", metavar="N")
     time_budget: str | None = _option(
         None, "Budget", "end the search in order after this long, such as 45m, 2h or 1h30m", metavar="TIME"
@@ -157,6 +163,8 @@ class SearchOptions:
             "--algo asha needs a scheduler; use --algo random to stop no trial",
             "--scheduler none",
         )
+        if self.scheduler == "pbt":
+            require_population(self.algo, self.confirm)
         for name in ("trials", "max_epochs", "grace_epochs", "keep_best", "workers_per_trial"):
             self._require_at_least(name, 1)
         for name in ("max_concurrent", "cpus_per_worker"):
@@ -197,6 +205,8 @@ class SearchOptions:
         """The search space with all overrides and `max_epochs`; raises `ConfigError`."""
         space = build_space(self.space, self.overrides, max_epochs=self.max_epochs)
         require_whole_shares(space, self.workers_per_trial)
+        if self.scheduler == "pbt":
+            ranges_of(space)
         varying = [name for name in ("batch_size", "loss") if name in space.draws()]
         if "train_loss" in self.metrics and varying:
             raise ConfigError(
@@ -247,7 +257,8 @@ def _resumed(folder: Path, given: dict[str, Any]) -> SearchOptions:
     tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
     asked = {**asked, **tuples, "storage": str(folder.parent), "name": folder.name}
     for name, value in given.items():
-        if name not in (*RESUMABLE, "resume") and value != asked[name]:
+        fixed = name not in RESUMABLE or (asked.get("scheduler") == "pbt" and name in POPULATION)
+        if fixed and name != "resume" and value != asked[name]:
             raise ConfigError(
                 f"{_flag(name)} must stay what it was where a search goes on, but it was {asked[name]} and now is "
                 f"{value}. Leave it away, or begin a new search."

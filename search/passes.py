@@ -11,6 +11,7 @@ from search.driver import Search
 from search.ending import Ending, conclude
 from search.event_files import EventFiles
 from search.finish import recover_undelivered
+from search.kept_epochs import remove
 from search.ledger import LedgerWriter, TrialRecord, searched, unconfirming
 from search.quiet import Quiet
 from search.recorder import Expendable, Listener, Recorder
@@ -30,7 +31,11 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
     retention = Retention(experiment.checkpoints, keep_best=keep_best, metric=metric, mode=options.mode)
     retention.restore(ledger.trials.values())
     with Expendable(
-        "the event files for TensorBoard", lambda: EventFiles(experiment.tensorboard, search.space, metric), quiet.say
+        "the event files for TensorBoard",
+        lambda: EventFiles(
+            experiment.tensorboard, search.space, metric, list(driver.scheduler_options(options, search.space).ranges)
+        ),
+        quiet.say,
     ) as event_files:
         recorder = Recorder(
             ledger,
@@ -48,6 +53,8 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             ended_by = error
         ending = conclude(search, recorder, ledger, ended_by)
+    if ending.state == "COMPLETED":
+        remove(experiment.population)
     return recorder, ending
 
 
@@ -59,7 +66,7 @@ def _search(search: Search, recorder: Recorder, quiet: Quiet) -> None:
         max_epochs=options.max_epochs,
         metric=options.metrics[0],
         mode=options.mode,
-        stops_early=options.scheduler != "none",
+        stops_early=options.scheduler not in ("none", "pbt"),
         time_budget_seconds=options.time_budget_seconds,
         budget_hours=options.budget_hours,
     )

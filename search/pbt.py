@@ -1,7 +1,5 @@
 """Population-based training (Jaderberg et al., arXiv 1711.09846): bad trials go on from good ones' checkpoints.
 
-No command offers it yet: a slot cannot go on from another trial's checkpoint, which is what `inherits` asks for.
-
 Every `grace_epochs` epochs a trial is compared with all trials that reached that epoch before it. Where it is in the
 lowest quarter it pauses, and goes on, at the same epoch, from the checkpoint that a trial of the highest quarter left
 there (truncation selection, section 4.1.1), with that trial's learning rate, weight decay and augmentation, each
@@ -19,12 +17,13 @@ nobody to be compared with. Where there are fewer slots, trials that begin later
 """
 
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
 from search.asha import Rung
 from search.dimensions import LogUniform, Uniform
-from search.schedulers import Decision, Inheritance, RunAll, SchedulerOptions
+from search.schedulers import Decision, Inheritance, Kept, RunAll, SchedulerOptions
 from search.spaces import Space
 from trainable.errors import ConfigError
 
@@ -50,6 +49,20 @@ def ranges_of(space: Space) -> dict[str, tuple[float, float]]:
     return ranges
 
 
+def require_population(algorithm: str, confirm: int) -> None:
+    """Raise `ConfigError` where an algorithm, or a number of configs to confirm, does not go with it."""
+    if algorithm != "random":
+        raise ConfigError(
+            "--scheduler pbt needs --algo random, because what learns from results would take a trial's schedule for "
+            f"one config, but got --algo {algorithm}."
+        )
+    if confirm:
+        raise ConfigError(
+            "--scheduler pbt needs --confirm 0, because a schedule is no config that could be trained again, but got "
+            f"--confirm {confirm}."
+        )
+
+
 class PopulationBased(RunAll):
     """Pauses a trial in the lowest quarter of its population until it is handed out as a copy of a better one."""
 
@@ -60,12 +73,14 @@ class PopulationBased(RunAll):
         self._options = options
         self._sign = 1.0 if options.mode == "max" else -1.0
         self._epochs: dict[str, int] = {}
+        self._ended: set[str] = set()
         self._waiting: dict[str, None] = {}
         self._inheritances: dict[str, Inheritance] = {}
 
     def on_end(self, trial_id: str) -> None:
         """A trial that did not reach its last epoch failed, and is no example to others."""
         self._go_on(trial_id)
+        self._ended.add(trial_id)
         if self._epochs.get(trial_id, 0) < self._options.max_epochs:
             self._leave_populations(trial_id)
 
@@ -81,6 +96,34 @@ class PopulationBased(RunAll):
     def inherits(self, trial_id: str) -> Inheritance | None:
         """What was decided at a trial's last report, until it reports again or ends."""
         return self._inheritances.get(trial_id)
+
+    def inheritable(self) -> set[Kept]:
+        """What was decided and waits, and at each epoch that a trial may still come to, whatever may be a source there.
+
+        Those ahead of a source may fail and leave the population, unless they finished: so it is those that finished
+        which put a trial out of the best quarter for good.
+        """
+        pending = {(one.source, one.epoch) for one in self._inheritances.values()}
+        open_epochs = (epoch for epoch in self.populations if self._may_come_to(epoch))
+        return pending.union(*(self._possible_sources(self.populations[epoch]) for epoch in open_epochs))
+
+    def _may_come_to(self, epoch: int) -> bool:
+        """Whether a trial may still be compared at an epoch."""
+        if self._options.trials is None:
+            return True
+        passed = sum(reached >= epoch or trial_id in self._ended for trial_id, reached in self._epochs.items())
+        unheard = sum(trial_id not in self._epochs for trial_id in self._ended)
+        return passed + unheard < self._options.trials
+
+    def _possible_sources(self, population: Rung) -> Iterator[Kept]:
+        """The trials that can still come to be among the best quarter of all."""
+        trials = self._options.trials
+        finished = 0
+        for rank in range(len(population)):
+            if trials is not None and finished >= int(trials * QUANTILE):
+                return
+            yield population.at(rank), population.epoch
+            finished += population.at(rank) in self._ended
 
     def _decide(self, trial_id: str, epoch: int, value: float) -> Decision:
         self._go_on(trial_id)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from search.failures import Cause, first_failures_alike, record_failure
-from search.ledger import LedgerWriter, Report, TrialRecord, searched
+from search.ledger import Inherited, LedgerWriter, Report, TrialRecord, searched
 
 ALIKE_FAILURES = 3
 """So many first trials that all fail alike stop a search."""
@@ -167,6 +167,10 @@ class Recorder:
     def promoted(self, trial_id: str) -> None:
         """The scheduler let a paused trial go on."""
         self._ledger.promoted(trial_id)
+
+    def inherited(self, trial_id: str, inherited: Inherited) -> None:
+        """A promoted trial goes on from another's checkpoint."""
+        self._ledger.inherited(trial_id, inherited)
 
     def reported(self, trial_id: str, report: Mapping[str, Any]) -> None:
         """An epoch is over; one that is known already, from before a restart, is passed over."""

@@ -7,7 +7,7 @@ driver died (`search.resume`), and how the simulator runs it (`search.simulate`)
 
 import enum
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard
 
@@ -21,6 +21,10 @@ class Decision(enum.StrEnum):
     PAUSE = "PAUSE"
     """It gives its slot back, and goes on from its checkpoint once it is promoted."""
     STOP = "STOP"
+
+
+Kept = tuple[str, int]
+"""A checkpoint that is kept for others: of a trial, at the end of an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,13 @@ class Scheduler(Protocol):
         checkpoint. Changes nothing."""
         ...
 
+    def inheritable(self) -> Collection[Kept]:
+        """Every checkpoint that a trial goes on from, or may come to go on from; changes nothing either.
+
+        One that is not among them will never be again, unless it is of a later report.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerOptions:
@@ -90,6 +101,8 @@ class SchedulerOptions:
     seed: int = 0
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Smallest and largest value of each hyperparameter that a scheduler may change in the middle of training."""
+    trials: int | None = None
+    """At most so many trials will ever report; None where that is not known."""
 
 
 class Verdicts:
@@ -154,6 +167,10 @@ class RunAll:
         """A trial goes on from its own checkpoint."""
         return None
 
+    def inheritable(self) -> Collection[Kept]:
+        """Each trial needs its own checkpoint alone."""
+        return ()
+
     def _decision(self, trial_id: str, epoch: int, value: float | None) -> Decision:
         if is_number(value):
             return self._decide(trial_id, epoch, value)
@@ -203,10 +220,17 @@ def _build_median(options: SchedulerOptions) -> Scheduler:
     return MedianRule(options)
 
 
+def _build_pbt(options: SchedulerOptions) -> Scheduler:
+    from search.pbt import PopulationBased
+
+    return PopulationBased(options)
+
+
 SCHEDULERS: dict[str, Callable[[SchedulerOptions], Scheduler]] = {
     "asha": _build_asha,
     "asha-promote": _build_asha_promote,
     "hyperband": _build_hyperband,
     "median": _build_median,
+    "pbt": _build_pbt,
     "none": lambda options: RunAll(),
 }

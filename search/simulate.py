@@ -3,6 +3,10 @@
 A slot takes `start_seconds` to start a trial, and each epoch lasts the `epoch_seconds` of its report. Nothing waits:
 the clock jumps from one report to the next. The same inputs give the same ledger, byte for byte.
 
+A trial that goes on from another's checkpoint goes on along the curve of its new config, at the epoch that it has come
+to: as if its weights had been trained with that config from the start. No curve of one config says what a schedule
+gives, so this tells what a population does, and what that costs, rather than how well it learns.
+
 On a ledger that has events already, the search goes on as if it had not been cut off: what was under way reports when
 it would have, so but for a further `search_started` the ledger becomes that of a search that was never killed.
 """
@@ -256,7 +260,7 @@ class _Simulation:
 
     def _begin(self, trial: TrialRecord, seconds: float) -> None:
         """The trial's next epoch begins at a time."""
-        curve, epochs = self._curve_of(trial.config, trial.number), trial.config["max_epochs"]
+        curve, epochs = self._curve_of(trial.current_config, trial.number), trial.config["max_epochs"]
         if curve.failure is None and len(curve.reports) < epochs:
             raise ConfigError(
                 f"a curve must have a report for each of {epochs} epochs, or a failure, but that of {trial.trial_id} "

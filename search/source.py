@@ -2,18 +2,20 @@
 
 import enum
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from search.dimensions import Value
-from search.ledger import TrialRecord, searched
+from search.ledger import Inherited, TrialRecord, searched
 from search.recorder import Recorder
-from search.schedulers import Decision, Scheduler
+from search.schedulers import Decision, Inheritance, Kept, Scheduler
 from search.searchers import Searcher
 from trainable.config import TrialConfig
 
 DIVERGED = "DivergedError"
 """The kind of failure of a trial whose loss or metric is not finite any more."""
+OWN = ("seed", "max_epochs")
+"""What a trial keeps of its own where it goes on as another."""
 
 
 class Nothing(enum.Enum):
@@ -31,6 +33,8 @@ class TrialSource:
     `defaults` fills the hyperparameters that the space does not name; at most `trials` begin, of `points` and then of
     the searcher. Trials of an earlier run of the search that were cut off come first. What is passed on goes to the
     scheduler first, whose decision depends on the reports before, then to the ledger, then to the searcher.
+
+    After each report and each end `retain` gets the trial, and every checkpoint that a trial may still inherit.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class TrialSource:
         metric: str,
         trials: int,
         points: Sequence[Mapping[str, Value]] = (),
+        retain: Callable[[TrialRecord, Collection[Kept]], None] = lambda trial, inheritable: None,
     ) -> None:
         self._searcher = searcher
         self._scheduler = scheduler
@@ -51,6 +56,7 @@ class TrialSource:
         self._metric = metric
         self._trials = trials
         self._points = deque(points)
+        self._retain = retain
         begun = searched(recorder.trials.values())
         self._begun = len(begun)
         self._unfinished = deque(trial.trial_id for trial in begun if not trial.ended and trial.state != "PAUSED")
@@ -62,6 +68,9 @@ class TrialSource:
         trial_id = self._next_id() or self._last_one()
         if trial_id is None:
             return Nothing.NOW if self._out else Nothing.EVER
+        inheritance = self._scheduler.inherits(trial_id)
+        if inheritance is not None:
+            self._inherit(trial_id, inheritance)
         self._out.add(trial_id)
         return self._recorder.trials[trial_id]
 
@@ -75,6 +84,7 @@ class TrialSource:
         if report["epoch"] > trial.epochs:
             self._recorder.reported(trial_id, report)
             self._searcher.on_report(trial, trial.reports[-1])
+            self._retain(trial, self._scheduler.inheritable())
 
     def paused(self, trial_id: str) -> None:
         """A trial waits at a rung."""
@@ -120,6 +130,16 @@ class TrialSource:
         self._recorder.promoted(trial_id)
         return trial_id
 
+    def _inherit(self, trial_id: str, inheritance: Inheritance) -> None:
+        """Record what a trial goes on from, unless an earlier run of the search did."""
+        trial, source = self._recorder.trials[trial_id], self._recorder.trials[inheritance.source]
+        if trial.inheritances and trial.inheritances[-1].epoch >= inheritance.epoch:
+            return
+        config = source.config_at(inheritance.epoch)
+        own = {name: trial.config[name] for name in OWN}
+        config = {**config, **inheritance.changes(config), **own}
+        self._recorder.inherited(trial_id, Inherited(source=source.trial_id, epoch=inheritance.epoch, config=config))
+
     def _try_point(self) -> str:
         """Begin a config that was asked for; the searcher learns of it as of a trial of before."""
         trial_id = self._begin(self._next_number(), self._points.popleft())
@@ -146,6 +166,7 @@ class TrialSource:
         self._forget(trial_id)
         self._scheduler.on_end(trial_id)
         self._searcher.on_end(self._recorder.trials[trial_id])
+        self._retain(self._recorder.trials[trial_id], self._scheduler.inheritable())
 
     def _forget(self, trial_id: str) -> None:
         """No slot has the trial, and none will get it as one that was cut off."""

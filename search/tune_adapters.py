@@ -31,7 +31,10 @@ class _Unpickled:
 
 
 class TuneSearcher(_Unpickled, Searcher):
-    """Hands the source's trials to Tune as `{"trial_id": ..., "config": {...}}`."""
+    """Hands the source's trials to Tune as `{"trial_id": ..., "config": {...}, "origin": {...} | None}`.
+
+    `origin` is the other trial's checkpoint that a trial goes on from: `trial_id` and `epoch`.
+    """
 
     def __init__(self, source: TrialSource, *, metric: str, mode: str) -> None:
         super().__init__(metric=metric, mode=mode)
@@ -42,7 +45,8 @@ class TuneSearcher(_Unpickled, Searcher):
         trial = self._source.next()
         if isinstance(trial, Nothing):
             return None if trial is Nothing.NOW else Searcher.FINISHED
-        return {"trial_id": trial.trial_id, "config": trial.config}
+        origin = trial.inheritances[-1].origin if trial.inheritances else None
+        return {"trial_id": trial.trial_id, "config": trial.current_config, "origin": origin}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """The callback hears of it, and tells the source."""

@@ -66,12 +66,13 @@ def read_earlier(folders: Sequence[str], metric: str, mode: str, *, resumed: boo
 def learn(earlier: Sequence[Earlier], asked: Asked) -> tuple[list[TrialRecord], list[str]]:
     """The trials that the space could have drawn, as `<experiment>/<trial id>`, and what a person should know of them.
 
+    One that went on from another's checkpoint is none: it shows what a schedule gives, not what its config does.
     Their numbers are negative, so that they come before those of the search.
     """
     taken: list[TrialRecord] = []
     lines: list[str] = []
     for one in earlier:
-        inside = [trial for trial in one.trials if _lies_in(asked, trial.config)]
+        inside = [trial for trial in one.trials if not trial.inheritances and _lies_in(asked, trial.config)]
         taken += (dataclasses.replace(trial, trial_id=f"{one.name}/{trial.trial_id}") for trial in inside)
         lines += (f"warm start from {one.name}: {difference}" for difference in differences(one.manifest, asked))
         lines.append(f"warm start from {one.name}: {_count(len(inside), len(one.trials))}")

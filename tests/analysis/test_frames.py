@@ -6,7 +6,7 @@ import pytest
 from analysis import load
 from analysis.frames import Clock, load_experiment
 from analysis.summary import best_trial, costs, verdict
-from search.ledger import LedgerWriter, best_report, read_trials
+from search.ledger import Inherited, LedgerWriter, best_report, read_trials
 from trainable.errors import ExperimentError
 
 
@@ -24,6 +24,25 @@ def test_hyperparameters_are_columns_of_both(demo):
         for name, value in record.config.items():
             assert trials.loc[record.number, f"config/{name}"] == value
             assert (reports.loc[reports["trial_id"] == record.trial_id, f"config/{name}"] == value).all()
+
+
+def test_a_report_has_the_config_of_its_epoch_and_a_trial_that_of_its_best_one(make):
+    def rising(number, config, reports):
+        config["learning_rate"] = 1e-3
+        for report in reports:
+            report["val_accuracy"] = 0.5 + 0.01 * report["epoch"]
+
+    path = make(trials=2, max_epochs=3, edit=rising)
+    with LedgerWriter(path / "ledger.jsonl") as ledger:
+        first, second = read_trials(path)
+        for epoch, rate in ((1, 2e-3), (2, 3e-3)):
+            config = {**second.config, "learning_rate": rate}
+            ledger.inherited(second.trial_id, Inherited(source=first.trial_id, epoch=epoch, config=config))
+    reports, trials = load(path)
+
+    assert reports["config/learning_rate"].tolist() == [1e-3] * first.epochs + [1e-3, 2e-3, 3e-3][: second.epochs]
+    assert trials["config/learning_rate"].tolist() == [1e-3, [1e-3, 2e-3, 3e-3][second.epochs - 1]]
+    assert not [name for name in reports if "began" in name]
 
 
 def test_rank_one_is_what_the_ledger_calls_best(demo):

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pandas as pd
@@ -188,6 +189,21 @@ def test_edges_are_a_tenth_of_the_range_on_its_own_scale(value, side):
     domain = Hyperparameter(name="learning_rate", log=True, low=1e-4, high=1e-2)
     found = edges(pd.Series({"config/learning_rate": value}), {"learning_rate": domain})
     assert [edge.side for edge in found] == ([side] if side else [])
+
+
+def test_a_schedule_is_told_as_one(make):
+    path = make(trials=2, max_epochs=2)
+    steps = [
+        {"epoch": 0, "source": None, "changes": {"augmentation": 0.5, "learning_rate": 0.001}},
+        {"epoch": 1, "source": "trial_0000", "changes": {"learning_rate": 0.0012}},
+    ]
+    for schedule, told in (([], False), (steps, True)):
+        (path / "best.json").write_text(json.dumps({"trial_id": "trial_0001", "schedule": schedule}))
+        text = " ".join(verdict(load_experiment(path)))
+        assert told == (
+            "at first augmentation 0.5 and learning rate 0.001; from epoch 2 on learning rate 0.0012" in text
+        )
+        assert told == ("is not what was found" in text)
 
 
 def test_few_or_unordered_values_have_no_edges():

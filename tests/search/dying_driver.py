@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from search.ledger import LEDGER_NAME, LedgerWriter
+from search.pbt import ranges_of
 from search.schedulers import SchedulerOptions, build_scheduler
 from search.searchers import Objective, SearcherOptions, build_searcher
 from search.simulate import Plan, VirtualClock, simulate
@@ -43,7 +44,14 @@ class DyingClock(VirtualClock):
 def search(folder: Path, scheduler: str, algorithm: str, lines: int) -> None:
     """Begin the search of a folder, or go on with it, and die before line number `lines`; not if it is negative."""
     options = SchedulerOptions(
-        metric=PLAN.metric, mode=PLAN.mode, max_epochs=EPOCHS, grace_epochs=1, reduction_factor=3, seed=1
+        metric=PLAN.metric,
+        mode=PLAN.mode,
+        max_epochs=EPOCHS,
+        grace_epochs=1,
+        reduction_factor=3,
+        seed=1,
+        ranges=ranges_of(SYNTHETIC_SPACE),
+        trials=PLAN.trials,
     )
     objective = Objective(metric=PLAN.metric, mode=PLAN.mode)
     drawing = SearcherOptions(space=SYNTHETIC_SPACE, objective=objective, seed=1, journal=folder / "study.log")

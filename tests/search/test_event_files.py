@@ -21,7 +21,7 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from search.event_files import EventFiles, folder_name
-from search.ledger import TrialRecord
+from search.ledger import Inherited, TrialRecord
 from search.spaces import Space, build_space
 
 STATES = ("FINISHED", "STOPPED", "FAILED", "FAILED", "RUNNING")
@@ -131,6 +131,20 @@ def test_curves_can_be_read_while_the_trial_runs(tmp_path: Path, space: Space, t
             curve = _scalars(tmp_path / folder_name(trial, tuple(space.draws())), "val_accuracy")
             assert curve[-1] == (report["epoch"], pytest.approx(report["val_accuracy"]))
         assert [step for step, _ in curve] == [1, 2, 3, 4]
+
+
+def test_hyperparameters_that_change_while_a_trial_trains_have_a_curve(
+    tmp_path: Path, space: Space, trials: list[TrialRecord]
+) -> None:
+    trial, name = trials[0], "learning_rate"
+    trial.inheritances = [Inherited(source="trial-1", epoch=2, config={**trial.config, name: 5e-3})]
+    with EventFiles(tmp_path, space, "val_accuracy", [name]) as files:
+        for report in trial.reports:
+            files.reported(trial, report)
+    drawn = trial.config[name]
+
+    values = _scalars(tmp_path / folder_name(trial, tuple(space.draws())), f"config/{name}")
+    assert values == [(epoch, pytest.approx(drawn if epoch <= 2 else 5e-3)) for epoch in (1, 2, 3, 4)]
 
 
 def test_what_is_no_finite_number_is_no_scalar(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> None:

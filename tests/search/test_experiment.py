@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from search.experiment import Experiment, git_commit, hardware, versions
+from search.ledger import Inherited
 from search.run import main
 from trainable.config import load_config
 from trainable.errors import ExperimentError
@@ -112,6 +113,19 @@ def test_best_json_holds_config_and_metrics_and_train_takes_it_back(tmp_path: Pa
     }
     config, document = load_config(experiment.best_path)
     assert (config.learning_rate, config.embedding_dim, document["epoch"]) == (1e-3, 16, 2)
+
+
+def test_best_json_has_the_config_of_the_best_epoch_and_the_schedule_to_it(tmp_path: Path, make_trial) -> None:
+    experiment = Experiment.create(tmp_path, "demo", MANIFEST)
+    trial = make_trial(0, accuracies=[0.5, 0.6], config={"learning_rate": 1e-3})
+    trial.inheritances = [Inherited(source="trial-1", epoch=1, config={"learning_rate": 2e-3})]
+    schedule = [{"epoch": 0, "source": None, "changes": {"learning_rate": 1e-3}}]
+    for report, then in zip(trial.reports, ((), schedule), strict=True):
+        experiment.write_best(trial, report, {}, None, then)
+        best = json.loads(experiment.best_path.read_text())
+        assert best["config"] == trial.config_at(report["epoch"])
+        assert best.get("schedule", ()) == then
+    assert best["config"] == {"learning_rate": 2e-3}
 
 
 def test_best_json_is_replaced_whole_or_not_at_all(tmp_path: Path, make_trial) -> None:

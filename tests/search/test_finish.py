@@ -14,7 +14,7 @@ from search import finish
 from search.dimensions import Choice, Fixed
 from search.experiment import Experiment
 from search.finish import exit_status, print_summary, recover_undelivered
-from search.ledger import SEARCH_STATES, LedgerWriter
+from search.ledger import SEARCH_STATES, Inherited, LedgerWriter
 from search.recorder import Recorder
 from search.spaces import Space
 from trainable.slot.cluster import TrialResources
@@ -145,6 +145,23 @@ def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, 
     assert "max_epochs" not in text
     assert f"python analysis/report.py {experiment.path}" in text
     assert f"tensorboard --logdir {experiment.tensorboard}" in text
+
+
+def test_summary_shows_the_schedule_that_trained_the_best_weights(experiment: Experiment, recorder: Recorder) -> None:
+    search: Any = SimpleNamespace(
+        experiment=experiment,
+        space=SPACE,
+        options=SimpleNamespace(metrics=("val_accuracy",), mode="max", confirm=0, price_per_hour=None),
+    )
+    recorder.inherited("b", Inherited(source="a", epoch=1, config={"embedding_dim": 16, "max_epochs": 4}))
+    recorder.reported("b", {"epoch": 2, "val_accuracy": 0.75})
+    leave(experiment, "b", report=2, best=2)
+    finish.keep_best(search, recorder)
+    text, best = summary(experiment, recorder, "COMPLETED"), json.loads(experiment.best_path.read_text())
+
+    assert (best["config"]["embedding_dim"], best["schedule"][1]["source"]) == (16, "a")
+    assert "At first embedding_dim 8" in text
+    assert "from epoch 2, on weights of a: embedding_dim 16" in text
 
 
 def test_the_summary_names_programs_as_they_are_called_from_here(

@@ -22,6 +22,7 @@ DEATHS = 10
         ("asha-promote", "random"),
         ("hyperband", "random"),
         ("median", "random"),
+        ("pbt", "random"),
         ("asha", "optuna"),
         ("asha-promote", "optuna"),
         ("asha-promote", "hyperopt"),
@@ -37,6 +38,7 @@ def test_ten_deaths_of_the_driver_change_nothing(tmp_path: Path, scheduler: str,
     assert _told(killed) == _told(whole)
     states = {event["state"] for event in whole if event["event"] == "ended"}
     assert states == {"FINISHED", "STOPPED", "FAILED"}
+    assert any(event["event"] == "inherited" for event in whole) == (scheduler == "pbt")
 
 
 def _told(events: list[dict[str, object]]) -> list[dict[str, object]]:

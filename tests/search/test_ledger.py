@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from search.ledger import (
+    Inherited,
     LedgerWriter,
     best_report,
     fold_trials,
@@ -54,6 +55,22 @@ def test_writer_and_reader_fold_alike(tmp_path: Path) -> None:
         ledger.started("c", attempt=1, node="host", pid=9)
         ledger.report("c", {"epoch": np.int64(1), "val_loss": np.float32("nan"), "val_accuracy": 0.75})
         assert list(ledger.trials.values()) == read_trials(tmp_path)
+
+
+def test_a_trial_that_inherits_keeps_what_was_drawn_and_knows_what_trained_each_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    _write_two_trials(path)
+    with LedgerWriter(path) as ledger:
+        ledger.inherited("b", Inherited(source="a", epoch=2, config={"learning_rate": 2e-3}))
+        ledger.inherited("b", Inherited(source="a", epoch=4, config={"learning_rate": 4e-3}))
+        assert list(ledger.trials.values()) == read_trials(tmp_path)
+    a, b = read_trials(tmp_path)
+
+    assert b.config == {"learning_rate": 1e-2, "weight_init": "xavier"}
+    assert [b.config_at(epoch).get("learning_rate") for epoch in range(7)] == [1e-2] * 3 + [2e-3] * 2 + [4e-3] * 2
+    assert b.current_config == {"learning_rate": 4e-3}
+    assert b.inheritances[-1].origin == {"trial_id": "a", "epoch": 4}
+    assert (a.current_config, a.config_at(9), a.inheritances) == (a.config, a.config, [])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])

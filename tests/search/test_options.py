@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,35 @@ def test_the_space_has_the_overrides_and_max_epochs() -> None:
     space = options.build_space()
     assert space.fixed() == {"embedding_dim": 16, "max_epochs": 27}
     assert space.draws().keys() == SPACES["study"].draws().keys() - {"embedding_dim"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ("--algo asha", "--scheduler pbt needs --algo random"),
+        ("--algo random --confirm 1", "--scheduler pbt needs --confirm 0"),
+        ("--algo random --set learning_rate=1e-3", "must have learning_rate, weight_decay or augmentation to vary"),
+    ],
+)
+def test_a_population_needs_random_draws_no_confirmation_and_something_to_change(argv: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        parse_options(["--scheduler", "pbt", *argv.split()]).build_space()
+    assert parse_options(["--scheduler", "pbt", "--algo", "random"]).build_space()
+
+
+@pytest.mark.parametrize("scheduler", ["pbt", "none"])
+def test_a_population_cannot_grow_where_it_goes_on(tmp_path: Path, scheduler: str) -> None:
+    asked = SearchOptions(algo="random", scheduler=scheduler, trials=8).to_dict()
+    (tmp_path / "experiment.json").write_text(json.dumps({"options": asked}))
+    resume = ["--resume", str(tmp_path)]
+
+    assert parse_options([*resume, "--keep-best", "1", "--trials", "8"]).keep_best == 1
+    for more in (["--trials", "9"], ["--max-epochs", "9"]):
+        if scheduler == "none":
+            assert parse_options([*resume, *more])
+        else:
+            with pytest.raises(ConfigError, match=f"{more[0]} must stay what it was where a search goes on"):
+                parse_options([*resume, *more])
 
 
 def test_the_training_loss_ranks_only_trials_of_one_loss_and_batch_size() -> None:

@@ -1,9 +1,10 @@
+import dataclasses
 from math import nan
 
 import numpy as np
 import pytest
 
-from search.pbt import PopulationBased, ranges_of
+from search.pbt import PERTURBED, PopulationBased, ranges_of, require_population
 from search.schedulers import Decision, Inheritance, RunAll, SchedulerOptions
 from search.spaces import SPACES, build_space
 from trainable.errors import ConfigError
@@ -203,6 +204,56 @@ def test_a_trial_that_diverged_or_failed_is_no_source_and_one_that_finished_is()
         assert inheritance is not None
         assert inheritance.source in (best, "t1")
         assert scheduler.populations[2].at(0) == best
+
+
+def finished(trials: int, values: list[float], epoch: int = 2) -> PopulationBased:
+    """Trials one after another, each to its end."""
+    scheduler = PopulationBased(dataclasses.replace(options(), trials=trials))
+    for number, value in enumerate(values):
+        scheduler.on_report(f"t{number}", epoch, value)
+        scheduler.on_report(f"t{number}", 9, value)
+        scheduler.on_end(f"t{number}")
+    return scheduler
+
+
+def test_only_what_may_come_to_be_in_the_best_quarter_of_all_is_inheritable() -> None:
+    scheduler = finished(8, [0.3, 0.5, 0.4, 0.2])
+    assert scheduler.inheritable() == {("t1", 2), ("t2", 2)}
+
+    scheduler.on_report("runs", 2, 0.6)
+    assert scheduler.inheritable() == {("runs", 2), ("t1", 2), ("t2", 2)}  # it may fail yet
+    scheduler.on_report("runs", 9, 0.6)
+    scheduler.on_end("runs")
+    assert scheduler.inheritable() == {("runs", 2), ("t1", 2)}
+
+
+def test_nothing_is_inheritable_at_an_epoch_that_all_have_passed_but_what_waits_to_be_inherited() -> None:
+    scheduler = finished(6, [0.5, 0.4, 0.3])
+    assert scheduler.inheritable() == {("t0", 2)}
+    scheduler.on_end("failed at once")
+    scheduler.on_report("runs", 2, 0.6)
+    assert scheduler.inheritable() == {("runs", 2), ("t0", 2)}
+
+    assert scheduler.on_report("last", 2, 0.1) is PAUSE
+    assert scheduler.inheritable() == {("runs", 2)}
+    scheduler.on_promote("last")
+    assert scheduler.inheritable() == {("runs", 2)}
+    scheduler.on_report("last", 3, 0.6)
+    assert scheduler.inheritable() == set()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "confirm", "flag"), [("optuna", 0, "--algo random"), ("random", 3, "--confirm 0")]
+)
+def test_what_takes_a_trial_for_one_config_does_not_go_with_it(algorithm: str, confirm: int, flag: str) -> None:
+    with pytest.raises(ConfigError, match=f"--scheduler pbt needs {flag}"):
+        require_population(algorithm, confirm)
+
+
+def test_a_checkpoint_may_go_on_with_whatever_is_perturbed() -> None:
+    from trainable.training.trainer import CHANGEABLE
+
+    assert set(PERTURBED) <= set(CHANGEABLE)
 
 
 def test_ranges_are_those_of_what_varies_over_one() -> None:

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf, log2, nan
 from types import FrameType
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.pbt import PopulationBased
 from search.schedulers import SCHEDULERS, Decision, RunAll, SchedulerOptions
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
@@ -20,13 +18,12 @@ MAX_EPOCHS = 20
 OPTIONS = SchedulerOptions(
     metric="m", mode="max", max_epochs=MAX_EPOCHS, grace_epochs=2, reduction_factor=2, seed=3, ranges={"lr": (0.1, 1)}
 )
-BUILDERS: dict[str, Callable[[SchedulerOptions], Any]] = {**SCHEDULERS, "pbt": PopulationBased}
 
-every_scheduler = pytest.mark.parametrize("name", BUILDERS)
+every_scheduler = pytest.mark.parametrize("name", SCHEDULERS)
 
 
 def build(name: str, **changes: Any) -> Any:
-    return BUILDERS[name](dataclasses.replace(OPTIONS, **changes))
+    return SCHEDULERS[name](dataclasses.replace(OPTIONS, **changes))
 
 
 @dataclass
@@ -210,6 +207,27 @@ def test_what_a_trial_inherits_is_of_another_that_reached_the_epoch_and_holds_un
         epochs[trial_id] = arguments[0] if method == "on_report" else epochs.get(trial_id, 0)
 
     assert (inherited is not None) == (name == "pbt")
+
+
+@every_scheduler
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("trials", [30, None])
+def test_what_is_inherited_is_inheritable_and_what_is_not_inheritable_never_will_be(
+    name: str, seed: int, trials: int | None
+) -> None:
+    search = Search(build(name, trials=trials), seed).run()
+    scheduler = build(name, trials=trials)
+    before: set[tuple[str, int]] = set()
+    for call in search.calls:
+        getattr(scheduler, call[0])(*call[1:])
+        now = set(scheduler.inheritable())
+        fresh = {(call[1], call[2])} if call[0] == "on_report" else set()
+        assert now - fresh <= before
+        inherits = scheduler.inherits(call[1])
+        assert inherits is None or (inherits.source, inherits.epoch) in now
+        before = now
+
+    assert trials is None or before == set()
 
 
 @every_scheduler

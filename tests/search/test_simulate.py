@@ -10,6 +10,7 @@ import pytest
 
 from search.curves import Curves, RecordedCurve
 from search.ledger import LEDGER_NAME, LedgerWriter, Report, TrialRecord, read_ledger
+from search.pbt import ranges_of
 from search.schedulers import RunAll, SchedulerOptions, build_scheduler
 from search.searchers import RandomSearcher
 from search.simulate import Curve, CurveOf, Plan, SimulatedSearch, VirtualClock, simulate
@@ -19,6 +20,8 @@ from trainable.errors import ConfigError
 
 PLAN = Plan(metric="val_accuracy", mode="max", trials=9, slots=3, max_epochs=9)
 TWO_EPOCHS = replace(PLAN, trials=2, slots=1, max_epochs=2)
+POPULATION = SyntheticCurves(epochs=9, seed=7, failing_share=0.2, nan_share=0.1)
+"""On these, trials go on from others that had gone on from others themselves."""
 MIXED = SyntheticCurves(epochs=9, seed=3, failing_share=0.3, nan_share=0.2)
 
 
@@ -46,7 +49,13 @@ def run(
     until: Callable[[TrialRecord, Report], bool] | None = None,
 ) -> SimulatedSearch:
     options = SchedulerOptions(
-        metric=plan.metric, mode=plan.mode, max_epochs=plan.max_epochs, grace_epochs=1, reduction_factor=3
+        metric=plan.metric,
+        mode=plan.mode,
+        max_epochs=plan.max_epochs,
+        grace_epochs=1,
+        reduction_factor=3,
+        ranges=ranges_of(SYNTHETIC_SPACE),
+        trials=plan.trials,
     )
     clock = VirtualClock()
     with LedgerWriter(folder / LEDGER_NAME, clock=clock) as ledger:
@@ -164,7 +173,7 @@ def test_until_ends_a_search_at_a_report_and_a_later_one_goes_on(tmp_path: Path)
     assert without_starts(tmp_path / "parts") == without_starts(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "asha-promote", "hyperband", "none"])
+@pytest.mark.parametrize("scheduler", ["asha", "asha-promote", "hyperband", "pbt", "none"])
 def test_the_same_inputs_give_the_same_ledger_and_every_trial_ends(tmp_path: Path, scheduler: str) -> None:
     result = run(tmp_path / "one", scheduler=scheduler)
     run(tmp_path / "two", scheduler=scheduler)
@@ -182,17 +191,39 @@ def in_step(config: Mapping[str, Any], number: int) -> Curve:
 
 @pytest.mark.parametrize(
     ("scheduler", "curve_of"),
-    [("asha", MIXED), ("asha-promote", MIXED), ("asha-promote", in_step), ("hyperband", MIXED), ("none", in_step)],
+    [
+        *[("asha", MIXED), ("asha-promote", MIXED), ("asha-promote", in_step), ("hyperband", MIXED), ("none", in_step)],
+        ("pbt", POPULATION),
+    ],
 )
 def test_a_search_that_is_cut_off_after_any_event_goes_on_as_if_it_had_not_been(
     tmp_path: Path, scheduler: str, curve_of: CurveOf
 ) -> None:
-    plan = replace(PLAN, trials=7, start_seconds=0.0 if curve_of is in_step else 0.2)
+    plan = replace(PLAN, trials=8 if scheduler == "pbt" else 7, start_seconds=0.0 if curve_of is in_step else 0.2)
     whole = run(tmp_path / "whole", curve_of, plan, scheduler)
+    assert (scheduler == "pbt") == (len(events(tmp_path / "whole", "inherited")) > 5)
     for lines in range(len(without_starts(tmp_path / "whole")) + 1):
         folder = cut(tmp_path / f"{lines}", tmp_path / "whole", lines)
         assert run(folder, curve_of, plan, scheduler) == whole
         assert without_starts(folder) == without_starts(tmp_path / "whole")
+
+
+def test_a_trial_that_inherits_goes_on_along_the_curve_of_its_new_config(tmp_path: Path) -> None:
+    def curve_of(config: Mapping[str, Any], number: int) -> Curve:
+        return Scripted([[0.9 - 0.1 * number + config["learning_rate"]] * 3] * 4)(config, number)
+
+    result = run(tmp_path, curve_of, replace(PLAN, trials=4, slots=4, max_epochs=3), "pbt")
+    best, _, _, worst = result.trials.values()
+    (first, second), name = worst.inheritances, "learning_rate"
+    assert (first.source, first.epoch, second.source, second.epoch) == (best.trial_id, 1, best.trial_id, 2)
+    for inherited in (first, second):
+        assert inherited.config[name] / best.config[name] in (pytest.approx(0.8), pytest.approx(1.2))
+        assert inherited.config["embedding_dim"] == best.config["embedding_dim"]
+        report = worst.reports[inherited.epoch]
+        assert report["val_accuracy"] == pytest.approx(0.6 + inherited.config[name])
+    assert [event[1] for event in events(tmp_path, "paused", "promoted", "inherited", "started")][4:] == [
+        *["paused", "promoted", "inherited", "started"] * 2
+    ]
 
 
 def test_a_torn_line_is_as_if_it_had_not_been_written(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from search.dimensions import Choice, LogUniform
-from search.ledger import LedgerWriter, Report, TrialRecord, read_ledger
+from search.ledger import Inherited, LedgerWriter, Report, TrialRecord, read_ledger
 from search.recorder import Recorder
-from search.schedulers import Decision, RunAll
+from search.schedulers import Decision, Inheritance, RunAll
 from search.searchers import RandomSearcher
 from search.source import Nothing, TrialSource
 from search.spaces import Space
@@ -49,6 +49,14 @@ class Pausing(RunAll):
     def on_end(self, trial_id: str) -> None:
         self.ended.append(trial_id)
 
+    inheritance: Inheritance | None = None
+
+    def inherits(self, trial_id: str) -> Inheritance | None:
+        return self.inheritance if self.inheritance and self.inheritance.source != trial_id else None
+
+    def inheritable(self) -> list[tuple[str, int]]:
+        return [("kept", 1)]
+
 
 class Bench:
     def __init__(self, folder: Path, trials: int = 2, space: Space = SPACE) -> None:
@@ -57,8 +65,15 @@ class Bench:
         self.recorder = Recorder(self.writer, [], retained=lambda trial: None, trials=trials)
         self.spy, self.scheduler = Spy(space), Pausing()
         defaults = TrialConfig(max_epochs=2)
+        self.retained: list[tuple[str, Any]] = []
         self.source = TrialSource(
-            self.spy, self.scheduler, self.recorder, defaults, metric="val_accuracy", trials=trials
+            self.spy,
+            self.scheduler,
+            self.recorder,
+            defaults,
+            metric="val_accuracy",
+            trials=trials,
+            retain=lambda trial, inheritable: self.retained.append((trial.trial_id, inheritable)),
         )
 
     def next_id(self) -> str:
@@ -123,6 +138,56 @@ def test_a_promoted_trial_comes_before_a_new_one(tmp_path: Path) -> None:
     assert bench.next_id() == first
     assert bench.next_id() == "trial_0001"
     assert bench.events() == ["created", "paused", "promoted", "created"]
+
+
+def test_a_trial_inherits_the_config_that_its_source_had_but_for_what_is_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    source, heir = bench.next_id(), bench.next_id()
+    for trial_id, seed in ((source, 1), (heir, 2)):
+        bench.recorder.trials[trial_id].config |= {"seed": seed, "embedding_dim": seed}
+    before = bench.recorder.trials[source]
+    had = {**before.config, "learning_rate": 0.5}
+    bench.recorder.inherited(source, Inherited(source=heir, epoch=1, config=had))
+    bench.recorder.inherited(source, Inherited(source=heir, epoch=2, config={**had, "learning_rate": 0.7}))
+    bench.source.paused(heir)
+    bench.scheduler.waiting = [heir]
+    bench.scheduler.inheritance = Inheritance(
+        source=source, epoch=2, factors={"learning_rate": 1.2}, ranges={"learning_rate": (0.0, 1.0)}
+    )
+    assert bench.next_id() == heir
+    trial = bench.recorder.trials[heir]
+
+    assert bench.events()[-2:] == ["promoted", "inherited"]
+    assert trial.inheritances[0].origin == {"trial_id": source, "epoch": 2}
+    assert trial.current_config == had | {"seed": 2, "learning_rate": pytest.approx(0.6)}
+    assert trial.config["embedding_dim"] == 2
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_an_inheritance_is_written_once_whenever_the_driver_died(tmp_path: Path, written: bool) -> None:
+    benches = [Bench(tmp_path, trials=2)]
+    source, heir = benches[0].next_id(), benches[0].next_id()
+    inheritance = Inheritance(source=source, epoch=1, factors={}, ranges={})
+    benches[0].source.paused(heir)
+    benches[0].scheduler.waiting = [heir]
+    benches[0].scheduler.inheritance = inheritance if written else None
+    assert benches[0].next_id() == heir
+    benches[0].writer.close()
+    after = Bench(tmp_path, trials=2)
+    after.scheduler.inheritance = inheritance
+
+    assert {after.next_id(), after.next_id()} == {source, heir}
+    assert after.events().count("inherited") == 1
+
+
+def test_after_each_report_and_end_what_may_be_inherited_is_told(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    first = bench.next_id()
+    for epoch in (1, 1):
+        bench.source.reported(first, report(epoch))
+    bench.source.completed(first)
+
+    assert bench.retained == [(first, [("kept", 1)])] * 2
 
 
 def test_a_trial_that_waits_keeps_no_slot_waiting_and_is_stopped_at_the_end(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 from search.dimensions import LogUniform
 from search.ledger import LedgerWriter, read_ledger
 from search.recorder import Recorder
-from search.schedulers import Decision, RunAll
+from search.schedulers import Decision, Inheritance, RunAll
 from search.searchers import RandomSearcher
 from search.source import TrialSource
 from search.spaces import Space
@@ -137,6 +137,26 @@ def test_a_promoted_trial_comes_back_under_its_own_id(bench: Bench, monkeypatch:
 
     assert bench.searcher.suggest("tune-b") == bench.trial.config
     assert bench.record.state == "PENDING"
+
+
+def test_a_trial_that_inherits_is_handed_out_with_its_origin_and_its_new_config(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.searcher.suggest("tune-b")
+    bench.scripted.decision = Decision.PAUSE
+    bench.step(result(1))
+    inheritance = Inheritance(
+        source="trial_0001", epoch=1, factors={"learning_rate": 1.2}, ranges={"learning_rate": (0.0, 1.0)}
+    )
+    monkeypatch.setattr(bench.scripted, "promotable", lambda: "trial_0000")
+    monkeypatch.setattr(bench.scripted, "inherits", lambda trial_id: inheritance)
+    suggested = bench.searcher.suggest("tune-c")
+
+    assert isinstance(suggested, dict)
+    assert suggested["origin"] == {"trial_id": "trial_0001", "epoch": 1}
+    rate = bench.recorder.trials["trial_0001"].config["learning_rate"]
+    assert suggested["config"]["learning_rate"] == pytest.approx(1.2 * rate)
+    assert bench.trial.config["origin"] is None
 
 
 def test_records_a_failure_that_the_slot_reported(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from search.dimensions import Choice, Fixed, LogUniform
-from search.ledger import LedgerWriter
+from search.ledger import Inherited, LedgerWriter
 from search.spaces import Space
 from search.warm_start import Asked, learn, read_earlier
 from trainable.config import TrialConfig
@@ -68,6 +68,15 @@ def test_trials_that_only_confirm_others_teach_nothing(tmp_path: Path) -> None:
         ledger.ended("trial_0003", "FINISHED")
 
     assert len(learn(read(folder), ASKED)[0]) == 2
+
+
+def test_a_trial_that_went_on_as_another_teaches_nothing(tmp_path: Path) -> None:
+    folder = leave(tmp_path)
+    with LedgerWriter(Path(folder) / "ledger.jsonl") as ledger:
+        ledger.inherited("trial_0001", Inherited(source="trial_0000", epoch=1, config=config_of()))
+    trials, _ = learn(read(folder), ASKED)
+
+    assert [trial.trial_id for trial in trials] == ["old/trial_0000"]
 
 
 def test_each_difference_is_a_line_and_what_lies_outside_is_counted(tmp_path: Path) -> None:
