@@ -10,7 +10,7 @@ PYTEST_FLAGS ?=
 MODERN := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bundle cluster-check clean
+.PHONY: help setup demo test lint bundle cluster-check cluster-test clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+): .*## /\1|/' | \
@@ -50,13 +50,17 @@ lint: setup ## ruff (rules and format) and mypy (strict)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bundle: ## the project at the current commit, as cluster/*.yaml ships it to the nodes
+bundle: setup ## the project at the current commit, as cluster/*.yaml ships it to the nodes
 	@rm -rf build/cluster && mkdir -p build/cluster
 	@git archive --output build/cluster.tar HEAD && tar -xf build/cluster.tar -C build/cluster && rm build/cluster.tar
+	@$(BIN)/ray get-auth-token --generate >/dev/null 2>&1
 	@echo "build/cluster holds commit $$(git rev-parse --short HEAD)."
 
 cluster-check: setup ## check the files that describe clusters, before they cost money
 	@$(BIN)/python cluster/check.py cluster/*.yaml
+
+cluster-test: setup ## bring cluster/on-prem.yaml up by SSH, on namespaces of this machine (root; minutes)
+	@CLUSTER_TEST=1 $(BIN)/python -m pytest tests/cluster/test_on_prem.py $(PYTEST_FLAGS)
 
 clean: ## remove .venv, caches and build folders; results/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

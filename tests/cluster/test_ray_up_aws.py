@@ -103,6 +103,9 @@ def fill_in(name: str, folder: Path) -> Path:
     text = re.sub(r"resolve:ssm:\S+", IMAGE, text).replace("build/cluster", str(folder / "bundle"))
     (folder / "bundle").mkdir()
     (folder / "bundle" / "README.md").write_text("the project")
+    token = Path.home() / ".ray" / "auth_token"
+    token.parent.mkdir(exist_ok=True)
+    token.write_text("a token")
     path = folder / name
     path.write_text(text, encoding="utf-8")
     assert make_account([str(path)]) == 0

@@ -101,6 +101,11 @@ def test_ray_is_started_on_every_node_and_the_search_gets_what_was_given(tmp_pat
     assert calls.index(next(call for call in calls if call.startswith("gpus"))) < calls.index(started[0])
 
 
+def test_a_search_that_goes_on_has_its_storage_already(tmp_path: Path) -> None:
+    _, calls = submit(tmp_path, 0, "--resume", "results/first")
+    assert any(call.startswith("python search/run.py --resume results/first at") for call in calls), calls
+
+
 def test_the_searchs_status_is_the_jobs(tmp_path: Path) -> None:
     assert submit(tmp_path, 1)[0] == 1
 
