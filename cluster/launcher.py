@@ -59,6 +59,8 @@ def _place(error: jsonschema.ValidationError) -> KeyPath:
 
 
 def _told(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     return (str(error).strip() or type(error).__name__).rstrip(".")
 
 

@@ -48,6 +48,7 @@ LAUNCHER = [
     ("head_node_type: head", "head_node_type: boss", "provider:", "must be one of `available_node_types`"),
     ("    type: aws", "    type: azur", "provider:", "Unsupported node provider"),
     ("setup_commands: []", "", "provider:", "without its own setup_commands, the file gets Ray's"),
+    ("provider:\n    type: aws", "supplier:\n    type: aws", "metadata:", "'provider' is missing"),
     # versions
     ("2.60.0-py311-cpu", "2.59.0-py311-cpu", "head_image:", "the Ray of constraints.txt, 2.60.0"),
     ("2.60.0-py311-gpu", "2.60.0-py312-gpu", "worker_image:", "must hold Python 3.11"),
