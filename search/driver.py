@@ -5,7 +5,7 @@ import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,8 +18,9 @@ from search.kept_epochs import KeptEpochs
 from search.ledger import TrialRecord, read_ledger
 from search.options import METRICS, SearchOptions
 from search.pbt import ranges_of
+from search.place import FolderPlace, Place
 from search.points import untried
-from search.ray_patches import lost_slots_are_deaths
+from search.ray_patches import keys_stay_in_memory, lost_slots_are_deaths
 from search.recorder import Recorder
 from search.resume import rebuild, settle
 from search.schedulers import SchedulerOptions, build_scheduler
@@ -59,6 +60,8 @@ class Search:
     slots: int
     """Trials that run at one time."""
     experiment: Experiment
+    place: Place = field(default_factory=FolderPlace)
+    """Where the experiment lies."""
     manifest: dict[str, Any]
     """What `experiment.json` says of it."""
     points: Sequence[Mapping[str, Value]] = ()
@@ -132,8 +135,11 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
             verbose=0,
         ),
     )
-    with _interruptible(recorder), lost_slots_are_deaths():
-        tuner.fit()
+    with _interruptible(recorder), lost_slots_are_deaths(), keys_stay_in_memory():
+        try:
+            tuner.fit()
+        finally:
+            search.place.gather(recorder.trials.values(), search.experiment)
     if recorder.stop_state is None:
         source.end_paused()
 
@@ -142,15 +148,14 @@ def _slot_class(search: Search) -> Any:
     """The slot with its options and resources bound to it; only plain values travel."""
     options = SlotOptions(
         store=str(search.store.path.resolve()),
-        checkpoints=str(search.experiment.checkpoints.resolve()),
         metric=search.options.metrics[0],
         mode=search.options.mode,
         workers=search.resources.workers,
         threads=search.resources.cpus_per_worker,
         gpus=search.resources.gpus_per_worker,
         working_folder=str(Path.cwd()),
-        population=str(search.experiment.population.resolve()),
         keep_every=kept_every(search.options),
+        **search.place.slot_settings(search.experiment),
     )
     slot = tune.with_parameters(TrialSlot, options=asdict(options))
     return tune.with_resources(slot, slot_request(search.resources))

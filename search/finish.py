@@ -25,7 +25,6 @@ from search.spaces import Space
 from trainable.errors import CheckpointError
 from trainable.files import write_json
 from trainable.slot.failure import describe_failure
-from trainable.slot.tasks import evaluate_model
 
 TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
 EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
@@ -57,6 +56,7 @@ def keep_best(search: Search, recorder: Recorder) -> None:
         trial, report, confirmation = confirmed[0].trial, confirmed[0].chosen, confirmed[0].to_dict(metric)
     best = _read_json(experiment.best_path)
     if best is None or (best["trial_id"], best["epoch"]) != (trial.trial_id, report["epoch"]):
+        search.place.bring_best(trial.trial_id, experiment)
         _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
         schedule = schedule_of(recorder.trials, trial, report["epoch"])
         experiment.write_best(trial, report, experiment.read_manifest()["dataset"], confirmation, schedule)
@@ -79,11 +79,10 @@ def measure_on_test(search: Search) -> dict[str, Any] | None:
     best = _read_json(experiment.best_path)
     if best is None or "test_accuracy" in best["metrics"]:
         return None
-    folder, store = str(experiment.best.resolve()), str(search.store.path.resolve())
+    store = str(search.store.path.resolve())
     try:
-        metrics = run_like_a_trial(
-            evaluate_model, folder, store, "test", nodes=search.nodes, resources=search.resources
-        )
+        task = search.place.evaluation(experiment)
+        metrics = run_like_a_trial(*task, store, "test", nodes=search.nodes, resources=search.resources)
     except Exception as error:
         return record_failure(experiment.path, describe_failure(error))
     experiment.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
@@ -118,7 +117,7 @@ def print_summary(
         console.print(Text(f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}"))
     for line in cost_lines(recorder.trials.values(), slot_of(search.resources).unit, search.options.price_per_hour):
         console.print(Text(line))
-    console.print(Text(_verdict(experiment, state, best)))
+    console.print(Text(_verdict(experiment, search.place.address(experiment), state, best)))
 
 
 def _confirmation_lines(search: Search, best: Mapping[str, Any] | None) -> list[str]:
@@ -147,7 +146,7 @@ def _best_table(best: Mapping[str, Any], space: Space) -> Table:
     return view
 
 
-def _verdict(experiment: Experiment, state: str, best: Mapping[str, Any] | None) -> str:
+def _verdict(experiment: Experiment, address: str, state: str, best: Mapping[str, Any] | None) -> str:
     how = {
         "COMPLETED": "The search is complete.",
         "TIME_BUDGET": "The time budget is used up; trials that still ran were cut off.",
@@ -160,9 +159,9 @@ def _verdict(experiment: Experiment, state: str, best: Mapping[str, Any] | None)
         how += " No trial succeeded."
     return (
         f"{how}\n"
-        f"  report:       {command('python')} analysis/report.py {experiment.path}\n"
+        f"  report:       {command('python')} analysis/report.py {address}\n"
         f"  all trials:   {command('tensorboard')} --logdir {experiment.tensorboard}\n"
-        f"  everything:   {experiment.path}"
+        f"  everything:   {address}"
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from search.experiment import Experiment
 from search.pbt import ranges_of, require_population
+from search.place import begun
 from search.spaces import SPACES, Space, build_space, require_whole_shares
 from trainable.errors import ConfigError, nearest
 
@@ -133,10 +133,18 @@ class SearchOptions:
     name: str | None = _option(
         None, "Output", "the experiment's name (default: data set, algorithm and time)", metavar="NAME"
     )
-    storage: str = _option("results", "Output", "the folder that holds all experiments", metavar="FOLDER")
+    storage: str = _option(
+        "results",
+        "Output",
+        "the folder, or the address, such as s3://bucket/prefix, that holds all experiments",
+        metavar="PLACE",
+    )
     keep_best: int = _option(3, "Output", "how many of the best trials keep their weights", metavar="K")
     resume: str | None = _option(
-        None, "Output", "an experiment's folder: go on with its search, with what it was asked", metavar="FOLDER"
+        None,
+        "Output",
+        "an experiment's folder or address: go on with its search, with what it was asked",
+        metavar="PLACE",
     )
 
     def __post_init__(self) -> None:
@@ -244,18 +252,19 @@ def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
     if "warm_start" in merged:
         merged["warm_start"] = tuple(_expand_home("warm_start", folder) for folder in merged["warm_start"])
     if merged.get("resume") is not None:
-        return _resumed(Path(merged["resume"]), {**merged, **({"overrides": overrides} if overrides else {})})
+        return _resumed(merged["resume"], {**merged, **({"overrides": overrides} if overrides else {})})
     return SearchOptions(**merged, overrides=overrides)
 
 
-def _resumed(folder: Path, given: dict[str, Any]) -> SearchOptions:
-    """What the experiment in `folder` was asked, with what is asked anew; raises `ConfigError`."""
-    asked = Experiment.open(folder).read_manifest().get("options")
+def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
+    """What the experiment in a folder or at an address was asked, with what is asked anew; raises `ConfigError`."""
+    folder, storage, manifest = begun(where)
+    asked, given = manifest.get("options"), {**given, "resume": str(folder)}
     known = {field.name for field in dataclasses.fields(SearchOptions)}
     if not isinstance(asked, dict) or not asked.keys() <= known:
-        raise ConfigError(f"--resume needs an experiment that this version began, but {folder} is of another one.")
+        raise ConfigError(f"--resume needs an experiment that this version began, but {where} is of another one.")
     tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
-    asked = {**asked, **tuples, "storage": str(folder.parent), "name": folder.name}
+    asked = {**asked, **tuples, "storage": storage, "name": folder.name}
     for name, value in given.items():
         fixed = name not in RESUMABLE or (asked.get("scheduler") == "pbt" and name in POPULATION)
         if fixed and name != "resume" and value != asked[name]:

@@ -28,7 +28,13 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
     options, experiment = search.options, search.experiment
     metric = options.metrics[0]
     keep_best = max(options.keep_best, options.confirm)
-    retention = Retention(experiment.checkpoints, keep_best=keep_best, metric=metric, mode=options.mode)
+    retention = Retention(
+        experiment.checkpoints,
+        keep_best=keep_best,
+        metric=metric,
+        mode=options.mode,
+        removed=lambda path: search.place.removed(path, experiment),
+    )
     retention.restore(ledger.trials.values())
     with Expendable(
         "the event files for TensorBoard",
@@ -53,6 +59,8 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             ended_by = error
         ending = conclude(search, recorder, ledger, ended_by)
+    going_on = [trial.trial_id for trial in ledger.trials.values() if not trial.ended]
+    search.place.tidy([trial.trial_id for trial in retention.kept], going_on, experiment)
     if ending.state == "COMPLETED":
         remove(experiment.population)
     return recorder, ending

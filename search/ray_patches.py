@@ -6,6 +6,7 @@ from typing import Any
 
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import class_cache
 
 
 @contextlib.contextmanager
@@ -25,6 +26,20 @@ def lost_slots_are_deaths() -> Iterator[None]:
         yield
     finally:
         RayActorManager._actor_task_failed = original
+
+
+@contextlib.contextmanager
+def keys_stay_in_memory() -> Iterator[None]:
+    """Keep the keys of AWS out of the environment that Tune asks for its actors, which Ray writes to its logs.
+
+    Slots need none: only the agents of a storage do, and they are told otherwise (`trainable.slot.storage_actors`).
+    """
+    original = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in original if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = original
 
 
 def as_actor_death(exception: Exception) -> Exception:

@@ -7,7 +7,7 @@ A running trial's folder is never touched, so at most slots + k folders exist.
 """
 
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from search.ledger import TrialRecord, best_report
@@ -16,10 +16,20 @@ from search.ledger import TrialRecord, best_report
 class Retention:
     """Decides for each trial that ends which folders go, and removes them.
 
-    `keep_best` is k; `metric` and `mode` (`max` or `min`) rank the trials as `best_report` does.
+    `keep_best` is k; `metric` and `mode` (`max` or `min`) rank the trials as `best_report` does. `removed` is told of
+    each path that goes.
     """
 
-    def __init__(self, checkpoints: Path, *, keep_best: int, metric: str, mode: str) -> None:
+    def __init__(
+        self,
+        checkpoints: Path,
+        *,
+        keep_best: int,
+        metric: str,
+        mode: str,
+        removed: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        self._removed = removed
         self.kept: list[TrialRecord] = []
         self._checkpoints = checkpoints
         self._keep_best = keep_best
@@ -27,10 +37,10 @@ class Retention:
 
     def ended(self, trial: TrialRecord) -> None:
         """Remove what is no longer needed now that `trial` has ended."""
-        _remove(self._checkpoints / trial.trial_id / "last")
+        self._remove(self._checkpoints / trial.trial_id / "last")
         self.kept, dropped = rank([*self.kept, trial], self._metric, self._mode, self._keep_best)
         for loser in dropped:
-            _remove(self._checkpoints / loser.trial_id)
+            self._remove(self._checkpoints / loser.trial_id)
 
     def restore(self, trials: Iterable[TrialRecord]) -> None:
         """Take up the trials of an earlier run of the search, and remove what it did not come to remove."""
@@ -49,7 +59,12 @@ class Retention:
         wanted = {trial.trial_id for trial in self.kept} | set(running)
         for folder in self._checkpoints.iterdir():
             if folder.name not in wanted:
-                _remove(folder)
+                self._remove(folder)
+
+    def _remove(self, path: Path) -> None:
+        """Remove a folder that may be gone already; what cannot be removed costs room, and no search ends for it."""
+        shutil.rmtree(path, ignore_errors=True)
+        self._removed(path)
 
 
 def rank(
@@ -62,8 +77,3 @@ def rank(
         best.append(found[0])
         remaining.remove(found[0])
     return best, remaining
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder that may be gone already; what cannot be removed costs room, and no search ends for it."""
-    shutil.rmtree(path, ignore_errors=True)

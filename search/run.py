@@ -11,6 +11,7 @@ cannot be done, or the disk is full; 130 after Ctrl-C. Whatever ends the trials,
 import contextlib
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from search.ending import Ending
     from search.head_start import HeadStart
     from search.options import SearchOptions
+    from search.place import Place
     from search.quiet import Quiet
     from search.recorder import Recorder
     from search.spaces import Space
@@ -41,24 +43,18 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from rich.console import Console
 
-    from search.experiment import Experiment, require_usable
     from search.finish import exit_status, print_summary
     from search.head_start import HeadStart
+    from search.place import open_place
     from search.quiet import Quiet
-    from trainable.data.preparation import prepare_store
-    from trainable.data.store import Store
-    from trainable.provenance import reopen_data
 
-    head_start = HeadStart.read(options, space)
-    if options.resume is None:
-        require_usable(Path(options.storage), options.name)
-        store = Store.open(prepare_store(options.dataset, options.data_path))
-    else:
-        began_with = Experiment.open(Path(options.resume)).read_manifest()["dataset"]
-        store = reopen_data({**began_with, "path": options.data_path})
-    store.verify()
-    with Quiet(Path(options.storage)) as quiet:
-        search, recorder, ending, untested = _search(options, space, head_start, store, quiet, argv)
+    with open_place(options) as place:
+        head_start = HeadStart.read(options, space)
+        if options.resume is None:
+            place.require_usable(options.name)
+        store = _open_data(options)
+        with Quiet(place.folder) as quiet:
+            search, recorder, ending, untested = _search(options, space, head_start, store, place, quiet, argv)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
         print_summary(Console(), search, recorder, ending.state, untested)
     if ending.broken is not None:
@@ -67,11 +63,28 @@ def _run(argv: Sequence[str] | None) -> int:
     return exit_status(ending.state, search.experiment.best_path.exists() and untested is None)
 
 
+def _open_data(options: "SearchOptions") -> "Store":
+    """The data of a search, prepared where they are not yet; those of one that goes on are what it began with."""
+    from search.experiment import Experiment
+    from trainable.data.preparation import prepare_store
+    from trainable.data.store import Store
+    from trainable.provenance import reopen_data
+
+    if options.resume is None:
+        store = Store.open(prepare_store(options.dataset, options.data_path))
+    else:
+        began_with = Experiment.open(Path(options.resume)).read_manifest()["dataset"]
+        store = reopen_data({**began_with, "path": options.data_path})
+    store.verify()
+    return store
+
+
 def _search(
     options: "SearchOptions",
     space: "Space",
     head_start: "HeadStart",
     store: "Store",
+    place: "Place",
     quiet: "Quiet",
     argv: Sequence[str] | None,
 ) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
@@ -83,9 +96,14 @@ def _search(
     from search.passes import run_passes
     from trainable.slot.cluster import connected
 
-    with files_usable(), connected(quiet.say, dashboard=options.workers_per_trial > 1) as nodes, terminable():
-        search = _prepare(options, space, head_start, store, nodes, quiet, argv)
+    with ExitStack() as stack:
+        stack.enter_context(files_usable())
+        nodes = stack.enter_context(connected(quiet.say, dashboard=options.workers_per_trial > 1))
+        stack.enter_context(terminable())
+        stack.enter_context(place.connected(quiet.say))
+        search = _prepare(options, space, head_start, store, place, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
+        stack.enter_context(place.mirrored(search.experiment, quiet.say))
         with LedgerWriter(search.experiment.ledger_path) as ledger:
             if options.resume is not None:
                 search.experiment.note_resume(search.manifest)
@@ -100,6 +118,7 @@ def _prepare(
     space: "Space",
     head_start: "HeadStart",
     store: "Store",
+    place: "Place",
     nodes: "list[Node]",
     quiet: "Quiet",
     argv: Sequence[str] | None,
@@ -133,7 +152,7 @@ def _prepare(
     manifest["points"] = to_manifest(head_start.points, space)
     more_asked = False
     if options.resume is None:
-        experiment = Experiment.create(Path(options.storage), options.name, manifest)
+        experiment = Experiment.create(place.folder, options.name, manifest)
     else:
         experiment = Experiment.open(Path(options.resume))
         more_asked = asks_more(options, experiment.read_manifest()["options"])
@@ -145,6 +164,7 @@ def _prepare(
         resources=resources,
         slots=slots,
         experiment=experiment,
+        place=place,
         manifest=manifest,
         points=head_start.points,
         earlier=earlier,

@@ -33,7 +33,8 @@ class _Unpickled:
 class TuneSearcher(_Unpickled, Searcher):
     """Hands the source's trials to Tune as `{"trial_id": ..., "config": {...}, "origin": {...} | None}`.
 
-    `origin` is the other trial's checkpoint that a trial goes on from: `trial_id` and `epoch`.
+    `origin` is the other trial's checkpoint that a trial goes on from: `trial_id` and `epoch`; `epochs` are those that
+    it has reported, None where it was never started.
     """
 
     def __init__(self, source: TrialSource, *, metric: str, mode: str) -> None:
@@ -46,7 +47,8 @@ class TuneSearcher(_Unpickled, Searcher):
         if isinstance(trial, Nothing):
             return None if trial is Nothing.NOW else Searcher.FINISHED
         origin = trial.inheritances[-1].origin if trial.inheritances else None
-        return {"trial_id": trial.trial_id, "config": trial.current_config, "origin": origin}
+        epochs = trial.epochs if trial.attempts else None
+        return {"trial_id": trial.trial_id, "config": trial.current_config, "origin": origin, "epochs": epochs}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """The callback hears of it, and tells the source."""
@@ -150,6 +152,7 @@ class RecordingCallback(_Unpickled, tune.Callback):
         failure = slot_death(trial)
         if RETIRED not in failure["message"]:
             self._recorder.retried(trial.config["trial_id"], failure)
+            trial.config["epochs"] = self._recorder.trials[trial.config["trial_id"]].epochs
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a trial whose slot's process died more often than `--max-failures` allows."""

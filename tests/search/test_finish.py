@@ -15,6 +15,7 @@ from search.dimensions import Choice, Fixed
 from search.experiment import Experiment
 from search.finish import exit_status, print_summary, recover_undelivered
 from search.ledger import SEARCH_STATES, Inherited, LedgerWriter
+from search.place import FolderPlace
 from search.recorder import Recorder
 from search.spaces import Space
 from trainable.slot.cluster import TrialResources
@@ -24,6 +25,7 @@ PLAIN: dict[str, Any] = {
     "space": SPACE,
     "resources": TrialResources(),
     "options": SimpleNamespace(price_per_hour=None, confirm=0),
+    "place": FolderPlace(),
 }
 FAILURE = {
     "kind": "ValueError",
@@ -150,6 +152,7 @@ def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, 
 def test_summary_shows_the_schedule_that_trained_the_best_weights(experiment: Experiment, recorder: Recorder) -> None:
     search: Any = SimpleNamespace(
         experiment=experiment,
+        place=FolderPlace(),
         space=SPACE,
         options=SimpleNamespace(metrics=("val_accuracy",), mode="max", confirm=0, price_per_hour=None),
     )

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.tune.execution import class_cache
 
-from search.ray_patches import lost_slots_are_deaths
+from search.ray_patches import keys_stay_in_memory, lost_slots_are_deaths
 
 KILLED = OutOfMemoryError("Task was killed due to the node running low on memory.")
 
@@ -46,3 +47,17 @@ def test_other_errors_still_raise_and_tune_is_left_as_it_was() -> None:
         fail_task(ValueError("a bug"))
 
     assert RayActorManager._actor_task_failed is before
+
+
+def test_the_keys_of_aws_go_into_no_environment_that_ray_writes_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
+
+    def asked() -> str:
+        return str(class_cache._ActorClassCache().get(type("Trainable", (), {}))._default_options["runtime_env"])
+
+    assert "secret" in asked()
+    with keys_stay_in_memory():
+        assert "PL_DISABLE_FORK" in asked()
+        assert not {"secret", "token"} & set(asked().split("'"))
+    assert "secret" in asked()

@@ -135,7 +135,7 @@ def test_a_promoted_trial_comes_back_under_its_own_id(bench: Bench, monkeypatch:
     bench.step(result(1))
     monkeypatch.setattr(bench.scripted, "promotable", lambda: "trial_0000")
 
-    assert bench.searcher.suggest("tune-b") == bench.trial.config
+    assert bench.searcher.suggest("tune-b") == {**bench.trial.config, "epochs": 1}
     assert bench.record.state == "PENDING"
 
 

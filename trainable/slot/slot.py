@@ -27,6 +27,7 @@ from trainable.files import write_json
 from trainable.slot import shared_checkpoints
 from trainable.slot.failure import Failure, describe_failure, is_device_broken, with_sizes
 from trainable.slot.runner import Runner, WorkersLostError, enter_working_folder
+from trainable.slot.trial_files import LocalFiles, TrialFiles
 from trainable.training.report import require_finite
 
 
@@ -54,6 +55,10 @@ class SlotOptions:
     """Folder of the checkpoints that other trials may go on from."""
     keep_every: int = 0
     """At each multiple of so many epochs, but the last, a checkpoint is kept for others; 0: never."""
+    desk: str = ""
+    """Name of the actor that leads to the storage where trials are kept; empty where all nodes see `checkpoints`."""
+    prefix: str = ""
+    """Where trials lie in that storage."""
 
 
 class Slot:
@@ -63,24 +68,34 @@ class Slot:
     `retire_reason` is set once the slot should run no further trial: after a leak, or a CUDA error.
     """
 
-    def __init__(self, options: SlotOptions, runner: Runner) -> None:
+    def __init__(self, options: SlotOptions, runner: Runner, files: TrialFiles | None = None) -> None:
         self._options = options
         self._runner = runner
+        self._files = files or LocalFiles()
+        self._epochs: int | None = None
         self._trial_id = ""
         self._config: Mapping[str, Any] = {}
         self._origin: Mapping[str, Any] | None = None
         self._running = False
         self.retire_reason: str | None = None
 
-    def begin(self, trial_id: str, config: Mapping[str, Any], origin: Mapping[str, Any] | None = None) -> None:
+    def begin(
+        self,
+        trial_id: str,
+        config: Mapping[str, Any],
+        origin: Mapping[str, Any] | None = None,
+        epochs: int | None = None,
+    ) -> None:
         """Take the next trial; the one before it is released. The first `step` starts it.
 
         `origin` is what it goes on from unless it has done so already: `trial_id` and `epoch` of a kept checkpoint.
+        `epochs` are those that were reported before; None where it was never started.
         """
         self._release()
         self._trial_id = trial_id
         self._config = config
         self._origin = origin
+        self._epochs = epochs
 
     def step(self) -> dict[str, Any]:
         """Run one epoch; returns `{"report": {...}, "done": bool}`, or `{"failure": {...}, "done": True}`.
@@ -108,6 +123,7 @@ class Slot:
 
     def close(self) -> None:
         """Release the trial and everything the runner holds."""
+        self._release()
         self._runner.stop()
         self._runner.close()
 
@@ -121,6 +137,7 @@ class Slot:
             if report is not None:
                 self._keep_for_others(report)
                 self._keep_best(report)
+                self._files.keep(self._trial_id, self._folder, report["epoch"])
                 return report
         report = self._runner.run_epoch()
         self._check(report)
@@ -128,12 +145,14 @@ class Slot:
         self._runner.save(self._folder / "last")
         self._keep_for_others(report)
         self._keep_best(report)
+        self._files.keep(self._trial_id, self._folder, report["epoch"])
         return report
 
     def _start(self) -> dict[str, Any] | None:
         """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
         self._running = True
         enter_working_folder(self._options.working_folder)
+        self._files.bring(self._trial_id, self._folder, self._epochs)
         if self._origin is None:
             epochs_done = self._runner.start(self._config, self._folder / "last")
         else:
@@ -187,6 +206,7 @@ class Slot:
             self.retire_reason = self.retire_reason or leak
         except Exception as error:
             self.retire_reason = f"its memory could not be released: {error}"
+        self._files.leave(self._trial_id, self._folder)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from there to the agents, as arguments of calls, which Ray keeps in memory alone
 import contextlib
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,6 +98,11 @@ class StorageAgent:
     def flush(self, timeout: float) -> dict[str, str]:
         """Wait until all is uploaded, at most so many seconds; trial -> folder of what is not."""
         return {} if self._keeper is None else self._keeper.flush(timeout)
+
+    def clean(self, folder: str) -> None:
+        """Remove the folder where slots of this node wrote their trials, unless something is still to be uploaded."""
+        if self._keeper is None or not self._keeper.flush(0.0):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _waiting_elsewhere(self, trial: str) -> int:
         agents = ray.get(self._desk.agents.remote())

@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError
 
 from trainable.slot.runner import InProcessRunner, Runner
 from trainable.slot.slot import Slot, SlotOptions
+from trainable.slot.trial_files import GroupFiles, LocalFiles, StoredFiles, TrialFiles
 
 RETIRED = "the slot retired"
 
@@ -34,8 +35,9 @@ class TrialSlot(tune.Trainable):
     """Runs the trials that Tune hands it; needs `reuse_actors=True` to stay warm.
 
     A trial's Tune config is `{"trial_id": str, "config": {hyperparameters}}`, with `origin` where it goes on from
-    another trial's checkpoint (`Slot.begin`). `options` holds the fields of `SlotOptions` as a plain dict and comes
-    through `tune.with_parameters`. Checkpoints are the slot's own, not Tune's: see `trainable.slot.slot`.
+    another trial's checkpoint, and `epochs` where it was started before (`Slot.begin`). `options` holds the fields of
+    `SlotOptions` as a plain dict and comes through `tune.with_parameters`. Checkpoints are the slot's own, not Tune's:
+    see `trainable.slot.slot`.
     """
 
     def setup(self, config: dict[str, Any], options: dict[str, Any] | None = None) -> None:
@@ -56,7 +58,9 @@ class TrialSlot(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial; it starts in the next `step`."""
-        self._slot.begin(new_config["trial_id"], new_config["config"], new_config.get("origin"))
+        self._slot.begin(
+            new_config["trial_id"], new_config["config"], new_config.get("origin"), new_config.get("epochs")
+        )
         return True
 
     def describe(self) -> dict[str, Any]:
@@ -76,7 +80,8 @@ class TrialSlot(tune.Trainable):
 
 def build_slot(options: SlotOptions) -> Slot:
     """The slot for trials of one worker, which this process is, or of a group."""
-    return Slot(options, _build_runner(options))
+    runner = _build_runner(options)
+    return Slot(options, runner, _build_files(options, runner))
 
 
 def _build_runner(options: SlotOptions) -> Runner:
@@ -92,5 +97,16 @@ def _build_runner(options: SlotOptions) -> Runner:
             threads=options.threads,
             gpus=options.gpus,
             working_folder=options.working_folder,
+            desk=options.desk,
+            prefix=options.prefix,
         )
     )
+
+
+def _build_files(options: SlotOptions, runner: Runner) -> TrialFiles:
+    if not options.desk:
+        return LocalFiles()
+    own = StoredFiles(options.desk, options.prefix)
+    from trainable.slot.worker_group import WorkerGroup
+
+    return GroupFiles(own, runner.order) if isinstance(runner, WorkerGroup) else own

@@ -11,6 +11,7 @@ from trainable.errors import GlanceError
 from trainable.slot.failure import describe_failure, is_device_broken
 from trainable.slot.mailbox import Answer, Order
 from trainable.slot.runner import InProcessRunner, Runner, enter_working_folder
+from trainable.slot.trial_files import StoredFiles, StoredRunner
 from trainable.training.ranks import Ranks
 
 CLOSE = "close"
@@ -19,19 +20,27 @@ CLOSE = "close"
 def work(settings: Mapping[str, Any]) -> None:
     """The training function that Ray Train runs on each worker: take orders from the mailbox until told to close.
 
-    `settings` holds `mailbox`, `store`, `threads` and `working_folder`. Ray Train has placed this process, given it
-    its rank and device, and connected it with the other ranks.
+    `settings` holds `mailbox`, and of the group's options `store`, `threads`, `working_folder`, `desk` and `prefix`.
+    Ray Train has placed this process, given it its rank and device, and connected it with the other ranks.
     """
     enter_working_folder(settings["working_folder"])
     device = ray.train.torch.get_device()
-    runner = InProcessRunner(Path(settings["store"]), threads=settings["threads"], device=str(device))
     mailbox, rank = settings["mailbox"], ray.train.get_context().get_world_rank()
+    runner = _build_runner(settings, rank, str(device))
     ray.get(mailbox.join.remote(rank, ray.get_runtime_context().current_actor))
     verb = None
     while verb != CLOSE:
         order: Order = ray.get(mailbox.next_order.remote(rank))
         ray.get(mailbox.answer.remote(rank, carry_out(runner, order)))
         verb = order.verb
+
+
+def _build_runner(settings: Mapping[str, Any], rank: int, device: str) -> Runner:
+    store, threads = Path(settings["store"]), settings["threads"]
+    if not settings["desk"]:
+        return InProcessRunner(store, threads=threads, device=device)
+    files = StoredFiles(settings["desk"], settings["prefix"])
+    return StoredRunner(store, files, first=rank == 0, threads=threads, device=device)
 
 
 def carry_out(runner: Runner, order: Order) -> Answer:

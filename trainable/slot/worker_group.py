@@ -44,6 +44,10 @@ class WorkerGroupOptions:
     """GPUs of each worker."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
+    desk: str = ""
+    """Name of the actor that leads to the storage where trials are kept; empty where all nodes see their folders."""
+    prefix: str = ""
+    """Where trials lie in that storage."""
 
 
 class WorkerGroup:
@@ -59,9 +63,13 @@ class WorkerGroup:
 
     def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
         """Begin a trial on all ranks, which are started first where there are none."""
+        return int(self.order("start", dict(config), folder, inherited))
+
+    def order(self, verb: str, *arguments: Any) -> Any:
+        """Let all ranks carry out a verb of their runners, and start them first where there are none."""
         if self._group is None:
             self._group = _Group(self._options)
-        return int(self._call("start", dict(config), folder, inherited))
+        return self._call(verb, *arguments)
 
     def run_epoch(self) -> dict[str, Any]:
         """Train and evaluate one epoch on all ranks; returns the report, which is reduced over them."""
@@ -206,6 +214,8 @@ def _build_trainer(options: WorkerGroupOptions, mailbox: Any, scratch: str) -> T
             "store": options.store,
             "threads": options.threads,
             "working_folder": options.working_folder,
+            "desk": options.desk,
+            "prefix": options.prefix,
         },
         scaling_config=ScalingConfig(
             num_workers=options.workers, use_gpu=options.gpus > 0, resources_per_worker=resources

@@ -77,13 +77,23 @@ class Mirror:
         """Remove all that the storage holds below a path."""
         self._uploader.submit(f"remove {path}", _Removal(self._storage, f"{self._prefix}/{path}/"))
 
-    def close(self, timeout: float) -> list[str]:
-        """Upload what is left, for so many seconds at most; returns the paths of what could not be."""
-        self.stop()
+    def flush(self, timeout: float) -> list[str]:
+        """Upload what changed, and wait for so many seconds at most; returns what is not uploaded then."""
         self.look(everything=True)
-        left = self._uploader.flush(timeout)
-        self._uploader.close()
+        return self._uploader.flush(timeout)
+
+    def close(self, timeout: float, *, end: bool = True) -> list[str]:
+        """Look no more, and do as `flush` does; with `end`, what is left is not uploaded any more."""
+        self.stop()
+        left = self.flush(timeout)
+        if end or not left:
+            self._uploader.close()
         return left
+
+    def abandon(self) -> None:
+        """Upload nothing any more, whatever waits."""
+        self._ended.set()
+        self._uploader.close()
 
     def stop(self) -> None:
         """Look no more."""

@@ -72,10 +72,14 @@ class Uploader:
         """Upload `job`; one of the same key that has not begun is discarded, and one that runs is finished before."""
         with self._changed:
             before = self._state.waiting.pop(key, None)
-            self._state.waiting[key] = _Entry(job, *((before.tries, before.due) if before else ()))
+            closed = self._state.closed
+            if not closed:
+                self._state.waiting[key] = _Entry(job, *((before.tries, before.due) if before else ()))
             self._changed.notify_all()
         if before is not None:
             before.job.discard()
+        if closed:
+            job.discard()
 
     def withdraw(self, key: str) -> None:
         """Forget the job of a key that has not begun, and wait for one that runs to succeed or fail once."""
