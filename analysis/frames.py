@@ -27,6 +27,7 @@ class Experiment:
     """Everything the analysis knows of one experiment."""
 
     path: Path
+    """The folder that it was read from."""
     manifest: dict[str, Any]
     """`experiment.json`: what was asked, of which data, with which versions."""
     best: dict[str, Any] | None
@@ -43,6 +44,13 @@ class Experiment:
     """The same of the trials that only confirm others."""
     hyperparameters: dict[str, Hyperparameter]
     """Those that are worth a plot, by name."""
+    address: str = ""
+    """Where it lies, if the folder is only a copy."""
+
+    @property
+    def place(self) -> str:
+        """How a command names it."""
+        return self.address or str(self.path)
 
     @property
     def name(self) -> str:
@@ -73,8 +81,11 @@ class Experiment:
         return 1 / classes if classes else None
 
 
-def load_experiment(path: Path) -> Experiment:
-    """Read an experiment folder, whatever its state; raises `ExperimentError` where it is none."""
+def load_experiment(path: Path, address: str = "") -> Experiment:
+    """Read an experiment folder, whatever its state; raises `ExperimentError` where it is none.
+
+    `address` says where the experiment lies if the folder is only a copy.
+    """
     manifest = _read_manifest(path)
     events = read_ledger(path / LEDGER_NAME) if (path / LEDGER_NAME).exists() else []
     everything = fold_trials(events)
@@ -94,6 +105,7 @@ def load_experiment(path: Path) -> Experiment:
         trials=trials_frame(records, metric, mode, now=now, first=confirmed),
         confirming=trials_frame([trial for trial in everything if trial.confirms], metric, mode, now=now),
         hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
+        address=address,
     )
 
 

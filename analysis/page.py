@@ -105,10 +105,10 @@ def render(experiment: Experiment, plots: dict[str, list[Plot]], *, written: dat
         failure_plots=plots.get("failures", []),
         table=table,
         command=shlex.join(map(str, experiment.manifest.get("command") or [])),
-        report_command=shlex.join(["glance-report", str(experiment.path)]),
+        report_command=shlex.join(["glance-report", experiment.place]),
         facts_tables=_facts_tables(experiment.manifest),
         written=f"{written or datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        source=str(experiment.path),
+        source=experiment.place,
         plots_json=_figures_json([plot for section in plots.values() for plot in section]),
         plotly_js=Markup(get_plotlyjs()),
         style=Markup(_asset("report.css")),
@@ -189,7 +189,7 @@ def _best(experiment: Experiment) -> dict[str, Any] | None:
         same = experiment.trials[experiment.trials["trial_id"] == chosen.get("trial_id")]
         metrics, config, epoch = chosen.get("metrics") or {}, chosen.get("config") or {}, chosen.get("epoch")
         trial = same["number"].iloc[0] if len(same) else chosen.get("trial_id")
-        command = shlex.join(["glance-train", "--config", str(experiment.path / "best.json")])
+        command = shlex.join(["glance-train", "--config", f"{experiment.place}/best.json"])
     elif row is not None:
         metrics = {str(k).removeprefix("best/"): row[k] for k in row.index if str(k).startswith("best/")}
         config, epoch, trial, command = config_of(row), f"{row['best_epoch']:.0f}", row["number"], None

@@ -2,17 +2,21 @@
 
     python analysis/report.py results/demo
     glance-report results/demo --out somewhere/else
+    glance-report s3://bucket/results/demo
 
 Works on a search that is still running, too.
 """
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable.errors import ExperimentError, run_command
+from trainable.storage.storage import is_remote, open_storage
+from trainable.storage.working_copy import fetch_to_read
 
 if TYPE_CHECKING:
     from analysis.frames import Experiment
@@ -24,10 +28,11 @@ DOTS_PER_INCH = 150
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="glance-report", description="Write the report of an experiment.")
-    parser.add_argument("experiment", type=Path, help="the experiment's folder, such as results/demo")
+    parser.add_argument("experiment", help="the experiment's folder or address, such as results/demo")
     parser.add_argument("--out", type=Path, help="folder for report.html and figures/ (default: the experiment's own)")
     arguments = parser.parse_args(argv)
-    return run_command(lambda: _report(arguments.experiment, arguments.out))
+    place, out = arguments.experiment, arguments.out
+    return run_command(lambda: _report_remote(place, out) if is_remote(place) else _report(Path(place), out))
 
 
 def write_report(experiment: Path, out: Path | None = None) -> Path:
@@ -46,11 +51,33 @@ def _report(path: Path, out: Path | None) -> int:
 
     experiment = load_experiment(path)
     page = _write(experiment, path if out is None else out)
-    for sentence in verdict(experiment)[:3]:
-        print(sentence)
-    print(f"report   {page}")
-    print(f"figures  {page.parent / 'figures'}")
+    _tell(verdict(experiment), str(page.parent))
     return 0
+
+
+def _report_remote(address: str, out: Path | None) -> int:
+    """The report of an experiment that lies in a bucket, and goes there unless `out` is given."""
+    from analysis.frames import load_experiment
+    from analysis.summary import verdict
+
+    with tempfile.TemporaryDirectory(prefix="glance-") as temporary:
+        folder = Path(temporary)
+        fetch_to_read(address, folder)
+        experiment = load_experiment(folder, address.rstrip("/"))
+        page = _write(experiment, folder if out is None else out)
+        if out is None:
+            storage = open_storage(address)
+            for path in (page, *(page.parent / "figures").iterdir()):
+                storage.put_file(path.relative_to(folder).as_posix(), path)
+    _tell(verdict(experiment), experiment.address if out is None else str(out))
+    return 0
+
+
+def _tell(verdict: Sequence[str], place: str) -> None:
+    for sentence in verdict[:3]:
+        print(sentence)
+    print(f"report   {place}/report.html")
+    print(f"figures  {place}/figures")
 
 
 def _write(experiment: "Experiment", out: Path) -> Path:

@@ -8,6 +8,9 @@ import pytest
 
 from analysis import report
 from analysis.report import main, write_report
+from trainable.storage.mirror import Mirror
+from trainable.storage.storage import open_storage
+from trainable.storage.uploader import Uploader
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,3 +84,22 @@ def test_a_report_loads_neither_torch_nor_ray(demo, tmp_path):
     )
     assert {"pandas", "plotly", "matplotlib"} <= loaded
     assert not {"torch", "ray", "optuna"} & loaded
+
+
+def test_an_experiment_in_a_bucket_is_read_from_there_and_gets_its_report(demo, tmp_path, s3, capsys):
+    storage = open_storage("s3://glance/results/demo")
+    Mirror(open_storage("s3://glance/results"), "demo", demo, Uploader(), without=("report.html", "figures")).close(30)
+
+    assert main(["s3://glance/results/demo/"]) == 0
+    out = capsys.readouterr().out
+    assert "The best is trial 7: validation accuracy 0.811" in out
+    assert "report   s3://glance/results/demo/report.html" in out
+    page = storage.get("report.html").decode()
+    assert "glance-train --config s3://glance/results/demo/best.json" in page
+    assert str(tmp_path) not in page
+    assert any(key.endswith(".png") for key in storage.sizes("figures/"))
+
+    assert main(["s3://glance/results/demo", "--out", str(tmp_path / "here")]) == 0
+    assert (tmp_path / "here" / "report.html").exists()
+    assert main(["s3://glance/results/none"]) == 2
+    assert "has none" in capsys.readouterr().err
