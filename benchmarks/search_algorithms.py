@@ -4,14 +4,18 @@
 
 Each contender searches in the simulator, with 8 slots, until a report reaches 99 % of the best accuracy in
 `benchmarks/curves/fer2013.parquet`, or it has drawn `--trials` trials. A config that was not recorded has the curve of
-the nearest one that was. Ours run as in a search. The peers:
+the nearest one that was and that the search has not had yet, so that nobody is told the same curve twice, as if it were
+news; `--repeat` gives it that of the nearest one, had or not. Ours run as in a search. The peers:
 
     Ray's ASHA         `AsyncHyperBandScheduler` decides, drawing at random as ours does
     Optuna Hyperband   Optuna's own TPE and `HyperbandPruner` in ask and tell
     Syne Tune ASHA     `ASHA` of its baselines, drawing and stopping, where `syne-tune` is installed (`search_peers.py`)
 
 Prints medians and quartiles over the seeds of the epochs trained and of virtual time until then, where a search that
-did not reach it counts as more than any that did, and, as the last line, one JSON object.
+did not reach it counts as more than any that did; the expected epochs (all epochs of all searches over the number of
+those that reached it: what it takes if a search that ends without it is begun again with another seed; the expected
+running time of Hansen et al., arXiv 1605.03560, section 4), and how many times fewer they are than the study's; and, as
+the last line, one JSON object.
 """
 
 import argparse
@@ -34,17 +38,17 @@ from rich.console import Console
 from rich.table import Table
 from search_peers import OptunaDraws, OptunaPruner, RayAsha, SyneTuneDraws, SyneTuneStops
 
-from search.curves import Curves
+from search.curves import Curves, RecordedCurve
 from search.experiment import hardware, versions
 from search.ledger import LedgerWriter, Report, TrialRecord
 from search.schedulers import Scheduler, SchedulerOptions, build_scheduler
 from search.searchers import Objective, Searcher, SearcherOptions, build_searcher
-from search.simulate import Plan, SimulatedSearch, VirtualClock, simulate
+from search.simulate import CurveOf, Plan, SimulatedSearch, VirtualClock, simulate
 from search.spaces import Space
-from trainable.errors import run_command
+from trainable.errors import ConfigError, run_command
 
 METRIC, MODE = "val_accuracy", "max"
-SLOTS, GRACE_EPOCHS, REDUCTION_FACTOR = 8, 1, 3
+SLOTS = 8
 TARGET_SHARE = 0.99
 STUDY_TRIALS = 64
 CURVES = Path(__file__).parent / "curves" / "fer2013.parquet"
@@ -106,7 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="How soon each way to search finds a good config.")
     parser.add_argument("--curves", type=Path, default=CURVES, help="recorded curves (default: those of FER-2013)")
     parser.add_argument("--seeds", type=int, default=30, help="searches of each kind (default: 30)")
-    parser.add_argument("--trials", type=int, default=512, help="trials of a search at most (default: 512)")
+    parser.add_argument("--trials", type=int, help="trials of a search at most (default: as many as curves)")
+    parser.add_argument("--grace-epochs", type=int, default=1, help="of every scheduler with rungs (default: 1)")
+    parser.add_argument("--reduction-factor", type=int, default=3, help="of every scheduler with rungs (default: 3)")
+    parser.add_argument("--repeat", action="store_true", help="let a search have a recorded curve several times")
     parser.add_argument("--only", help="contenders whose name holds this")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="searches side by side (default: CPUs)")
     parser.add_argument("--plot", type=Path, help="where to draw the table, as PNG")
@@ -116,46 +123,87 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     curves = Curves.load(arguments.curves)
+    trials = arguments.trials or len(curves.recorded)
+    if trials > len(curves.recorded) and not arguments.repeat:
+        raise ConfigError(
+            f"--trials must be at most the number of curves, {len(curves.recorded)}, but got {trials}: use --repeat."
+        )
     target = TARGET_SHARE * best_value(curves)
-    console = Console()
+    console = Console(width=150)
     reaching = sum(max(_values(curve.reports), default=0.0) >= target for curve in curves.recorded)
     console.print(
         f"{len(curves.recorded)} curves, {reaching} reach {target:.4f}, {TARGET_SHARE:.0%} of the best; "
-        f"{SLOTS} slots, {arguments.seeds} seeds"
+        f"{SLOTS} slots, {arguments.seeds} seeds, grace {arguments.grace_epochs}, "
+        f"reduction factor {arguments.reduction_factor}"
     )
     names = [contender.name for contender in CONTENDERS if (arguments.only or "") in contender.name]
-    costs = _costs(names, arguments, target)
+    costs = _costs(names, arguments, _task(arguments, target, trials))
     console.print(_table(costs))
     if arguments.plot is not None:
         _plot(costs, arguments.plot)
     figures = {name: [asdict(cost) for cost in of_seeds] for name, of_seeds in costs.items()}
-    setup = {"curves": len(curves.recorded), "target": target, "slots": SLOTS, "recording": curves.metadata}
+    setup = {"curves": len(curves.recorded), "target": target, "slots": SLOTS, "trials": trials}
+    setup |= {"grace_epochs": arguments.grace_epochs, "reduction_factor": arguments.reduction_factor}
+    setup |= {"repeat": arguments.repeat, "recording": curves.metadata}
     print(json.dumps({"setup": setup, "costs": figures, "hardware": hardware(), "versions": versions()}))
     return 0
 
 
-def _costs(names: Sequence[str], arguments: argparse.Namespace, target: float) -> dict[str, list["Cost"]]:
-    """What each contender's searches cost, by name; each search is one task of a pool of processes."""
-    tasks = [(name, seed) for name in names for seed in range(arguments.seeds)]
-    setup = (arguments.curves, target, arguments.trials)
+@dataclass(frozen=True)
+class Task:
+    """What every search is for."""
+
+    curves: Path
+    target: float
+    """The accuracy that it must report."""
+    trials: int
+    """At most."""
+    repeat: bool
+    """Whether a recorded curve may come again."""
+    grace_epochs: int
+    reduction_factor: int
+
+
+def _task(arguments: argparse.Namespace, target: float, trials: int) -> Task:
+    rungs = (arguments.grace_epochs, arguments.reduction_factor)
+    return Task(arguments.curves, target, trials, arguments.repeat, *rungs)
+
+
+def _costs(names: Sequence[str], arguments: argparse.Namespace, task: Task) -> dict[str, list["Cost"]]:
+    """What each contender's searches cost, by name; a pool of processes runs them."""
+    searches = [(name, seed) for name in names for seed in range(arguments.seeds)]
+    costs: dict[str, list[Cost]] = {name: [] for name in names}
     with ProcessPoolExecutor(arguments.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = pool.map(_cost, [setup] * len(tasks), tasks)
-        costs: dict[str, list[Cost]] = {name: [] for name in names}
-        for (name, _), cost in zip(tasks, found, strict=True):
+        for (name, _), cost in zip(searches, pool.map(_cost, [task] * len(searches), searches), strict=True):
             costs[name].append(cost)
     return costs
 
 
-def _cost(setup: tuple[Path, float, int], task: tuple[str, int]) -> "Cost":
-    path, target, trials = setup
-    name, seed = task
+def _cost(task: Task, search: tuple[str, int]) -> "Cost":
+    name, seed = search
     contender = next(contender for contender in CONTENDERS if contender.name == name)
-    return reach(_curves(path), contender, seed, target, trials)
+    return reach(_curves(task.curves), contender, seed, task)
 
 
 @cache
 def _curves(path: Path) -> Curves:
     return Curves.load(path)
+
+
+class OnceEach:
+    """The recorded curve nearest to a trial's config of those that no trial before it had; `repeat`: of all."""
+
+    def __init__(self, curves: Curves, *, repeat: bool) -> None:
+        self._curves = curves
+        self._repeat = repeat
+        self._given: dict[int, int] = {}
+
+    def __call__(self, config: Mapping[str, Any], number: int) -> RecordedCurve:
+        """The curve of a trial, the same whenever it is asked for."""
+        if number not in self._given:
+            had = set() if self._repeat else set(self._given.values())
+            self._given[number] = next(place for place in self._curves.order(config) if place not in had)
+        return self._curves.recorded[self._given[number]]
 
 
 @dataclass(frozen=True)
@@ -179,21 +227,28 @@ def best_value(curves: Curves) -> float:
     return max(value for curve in curves.recorded for value in _values(curve.reports))
 
 
-def reach(curves: Curves, contender: Contender, seed: int, target: float, trials: int) -> Cost:
+def reach(curves: Curves, contender: Contender, seed: int, task: Task) -> Cost:
     """Search until a report reaches the target."""
     max_epochs = max(len(curve.reports) for curve in curves.recorded)
     options = SchedulerOptions(
         metric=METRIC,
         mode=MODE,
         max_epochs=max_epochs,
-        grace_epochs=GRACE_EPOCHS,
-        reduction_factor=REDUCTION_FACTOR,
+        grace_epochs=task.grace_epochs,
+        reduction_factor=task.reduction_factor,
         seed=seed,
     )
     searcher, scheduler = contender.build(curves.space, options)
-    plan = Plan(metric=METRIC, mode=MODE, trials=contender.trials or trials, slots=SLOTS, max_epochs=max_epochs)
-    result = _simulated(plan, searcher, scheduler, curves, lambda trial, report: report[METRIC] >= target)
-    reached = bool(result.best) and result.best[-1].value >= target
+    plan = Plan(
+        metric=METRIC,
+        mode=MODE,
+        trials=min(contender.trials or task.trials, task.trials),
+        slots=SLOTS,
+        max_epochs=max_epochs,
+    )
+    curve_of = OnceEach(curves, repeat=task.repeat)
+    result = _simulated(plan, searcher, scheduler, curve_of, lambda trial, report: report[METRIC] >= task.target)
+    reached = bool(result.best) and result.best[-1].value >= task.target
     return Cost(reached, result.epochs, result.seconds, len(result.trials))
 
 
@@ -201,7 +256,7 @@ def _simulated(
     plan: Plan,
     searcher: Searcher,
     scheduler: Scheduler,
-    curves: Curves,
+    curve_of: CurveOf,
     until: Callable[[TrialRecord, Report], bool],
 ) -> SimulatedSearch:
     clock = VirtualClock()
@@ -214,7 +269,7 @@ def _simulated(
             ledger,
             searcher,
             scheduler,
-            lambda config, number: curves.nearest(config),
+            curve_of,
             clock=clock,
             until=until,
         )
@@ -230,17 +285,22 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
+def expected_epochs(costs: Sequence[Cost]) -> float:
+    """The epochs that reaching the target takes on average, searches that end without it begun anew; maybe infinite."""
+    reached = sum(cost.reached for cost in costs)
+    return sum(cost.epochs for cost in costs) / reached if reached else math.inf
+
+
 def _table(costs: Mapping[str, Sequence[Cost]]) -> Table:
-    table = Table(
-        "", "reached", "epochs: median (quartiles)", "virtual seconds: median (quartiles)", "epochs of random"
-    )
-    random = quartiles([cost.counted[0] for cost in costs.get("random search", [])] or [math.nan])[1]
+    table = Table("", "reached", "epochs: median (quartiles)", "virtual seconds", "expected epochs", "of the study's")
+    study = expected_epochs(costs[PLAIN]) if PLAIN in costs else math.inf
     for name, of_seeds in costs.items():
         epochs = quartiles([cost.counted[0] for cost in of_seeds])
         seconds = quartiles([cost.counted[1] for cost in of_seeds])
-        share = f"1/{random / epochs[1]:.1f}" if math.isfinite(epochs[1]) else ""
+        expected = expected_epochs(of_seeds)
+        share = f"1/{study / expected:.1f}" if math.isfinite(study) and math.isfinite(expected) else ""
         reached = f"{sum(cost.reached for cost in of_seeds)}/{len(of_seeds)}"
-        table.add_row(name, reached, _spread(epochs), _spread(seconds), share)
+        table.add_row(name, reached, _spread(epochs), _spread(seconds), f"{expected:,.0f}", share)
     return table
 
 

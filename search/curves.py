@@ -93,7 +93,11 @@ class Curves:
         write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
     def nearest(self, config: Mapping[str, Value]) -> RecordedCurve:
-        """The recorded config nearest to `config` in the unit cube of the space; of equally near ones the first.
+        """The recorded config nearest to `config`: the first in the `order`."""
+        return self.recorded[self.order(config)[0]]
+
+    def order(self, config: Mapping[str, Value]) -> list[int]:
+        """Places in `recorded`, those nearest to `config` in the unit cube of the space first; equals in their order.
 
         The distance is Euclidean over the dimensions that vary: a LogUniform by its logarithm, a choice among numbers
         by rank, and a mismatch in any other choice counts 1. `config` must have all of these; further entries and
@@ -102,7 +106,7 @@ class Curves:
         points, kinds = self._coordinates
         point, kind = self._coordinates_of([config])
         squares = ((points - point) ** 2).sum(axis=1) + (kinds != kind).sum(axis=1)  # (N,)
-        return self.recorded[int(np.argmin(squares))]
+        return [int(place) for place in np.argsort(squares, kind="stable")]
 
     @cached_property
     def _coordinates(self) -> tuple[np.ndarray, np.ndarray]:
