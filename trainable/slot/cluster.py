@@ -101,7 +101,7 @@ def _connect(say: Callable[[str], None], dashboard: bool) -> None:
             say(f"connecting to the Ray cluster at {address}")
             _require_listener(address)
         ray.init(include_dashboard=dashboard, log_to_driver=False, logging_level=logging.WARNING)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # what Ray raises has no common class: a raylet that is slow to start is `Exception`
         if local:
             raise ResourceError(f"Ray must start on this machine, but: {first_line(error)}.") from error
         if "InvalidAuthToken" in str(error.__cause__):

@@ -46,14 +46,20 @@ def test_a_cluster_that_does_not_answer_is_refused(port: socket.socket, monkeypa
     assert said[0].startswith("connecting to the Ray cluster at ")
 
 
-def test_a_local_cluster_that_does_not_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), Exception("The current node timed out during startup.")]
+)
+def test_a_local_cluster_that_does_not_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def init(**options: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    with pytest.raises(ResourceError, match=r"Ray must start on this machine, but: .*No space left"), connected(print):
+    with (
+        pytest.raises(ResourceError, match=r"Ray must start on this machine, but: .*(No space|timed out)"),
+        connected(print),
+    ):
         pass
 
 
