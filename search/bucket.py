@@ -51,13 +51,14 @@ class BucketPlace:
 
     def require_usable(self, name: str | None) -> None:
         """Try the bucket from here; raises `StorageError`, or `ExperimentError` where the name is taken."""
-        require_usable(self.folder, name)
+        require_usable(self.folder, None)
         persist(lambda: probe(self._storage), QUIET_SECONDS)
         if name is not None and persist(lambda: self._storage.sizes(f"{name}/{MANIFEST}")):
             raise ExperimentError(
                 f"an experiment must have a place of its own, but {self.uri}/{name} holds one. Choose another --name, "
                 f"or go on with it by --resume {self.uri}/{name}."
             )
+        require_usable(self.folder, name)
 
     def go_on_with(self, name: str) -> None:
         """Take an experiment over, and bring its folder on this machine up to date."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import threading
@@ -103,6 +104,18 @@ def test_the_keys_reach_no_disk(bucket: Bucket, s3: Proxy) -> None:
     assert files
     assert holding == []
     assert not any(secret in bucket.storage.get(key) for key in bucket.storage.sizes())
+
+
+def test_a_node_that_cannot_use_the_bucket_ends_the_search_before_its_first_trial(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainable.slot.storage_actors.PASSED_ON", ("AWS_EC2_METADATA_DISABLED",))
+
+    assert bucket.run("x", "--trials", "1") == 2
+    error = capfd.readouterr().err
+    assert f"every node that trains must be able to use the storage, but from {platform.node()}" in error
+    assert "needs credentials" in error
+    assert not bucket.here("x").exists()
 
 
 def test_workers_of_one_trial_keep_it_in_the_bucket(bucket: Bucket) -> None:
