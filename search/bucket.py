@@ -225,12 +225,10 @@ def working_folder(uri: str) -> Path:
 
 
 def scratch_folder() -> Path:
-    """Where slots write trials that a bucket keeps: below $GLANCE_CACHE, or where the system has its temporary files.
+    """Where slots write trials that a bucket keeps: among the temporary files, so below $TMPDIR where that is set here.
 
-    The same path serves on all nodes, so it is none of the user's home.
+    The same path serves on all nodes, and is best a disk of each: so it is none of the user's home, and no cache.
     """
-    if cache := os.environ.get("GLANCE_CACHE"):
-        return Path(cache).expanduser() / "trials"
     return Path(tempfile.gettempdir()) / f"glance-{os.getuid()}" / "trials"
 
 

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -63,6 +64,7 @@ def bucket(
     s3: Proxy, faces: Path, tmp_path: Path, ray_cluster: str, free_resources: None, monkeypatch: pytest.MonkeyPatch
 ) -> Bucket:
     monkeypatch.setenv("GLANCE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return Bucket(faces, tmp_path)
 
 

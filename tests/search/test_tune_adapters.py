@@ -220,6 +220,7 @@ def test_an_attempt_whose_processes_died_is_recorded_and_a_retirement_is_not(
 
     retries = [event for event in read_ledger(bench.ledger) if event["event"] == "retried"]
     assert [(event["attempt"], event["failure"]["message"]) for event in retries] == [(1, reason)] * recorded
+    assert bench.trial.config["epochs"] == (0 if recorded else None)  # what its next slot is told
 
 
 def test_the_stopper_ends_the_search_and_never_a_single_trial(bench: Bench) -> None:
