@@ -117,6 +117,8 @@ class BucketPlace:
 
     def gather(self, trials: Iterable[TrialRecord], experiment: Experiment) -> None:
         """Wait for what nodes have still to upload, and fetch what trials that were cut off have not reported."""
+        if not self._is_ours():
+            return
         self._flush_nodes()
 
         def fetch(trial: TrialRecord) -> None:
@@ -132,6 +134,8 @@ class BucketPlace:
 
     def bring_best(self, trial_id: str, experiment: Experiment) -> None:
         """Fetch the best weights of a trial."""
+        if not self._is_ours():
+            raise ExperimentError(f"only one search may write to {self.address(experiment)}, and another one does.")
         key = self._key(trial_id, experiment)
         found = self._trials.fetch(key, experiment.checkpoints / trial_id, parts=("report.json", "best", "best.json"))
         if found is None:
@@ -147,6 +151,8 @@ class BucketPlace:
 
     def tidy(self, kept: Iterable[str], going_on: Iterable[str], experiment: Experiment) -> None:
         """Remove what uploads that were late have left of trials that had ended."""
+        if not self._is_ours():
+            return
         kept, going_on = set(kept), set(going_on)
         prefix = f"{experiment.name}/{CHECKPOINTS}/"
         with contextlib.suppress(StorageError):  # it costs room, and the next search that goes on does it
@@ -164,6 +170,10 @@ class BucketPlace:
     def _key(self, trial_id: str, experiment: Experiment) -> str:
         return f"{experiment.name}/{CHECKPOINTS}/{trial_id}"
 
+    def _is_ours(self) -> bool:
+        """Whether no other search has taken the experiment."""
+        return self._lease is None or self._lease.held
+
     def _take(self, name: str) -> None:
         if self._lease is None:
             self._lease = Lease(self._storage, f"{name}/{LEASE_NAME}", self._lost)
@@ -173,6 +183,10 @@ class BucketPlace:
         self._say(f"error: {line}; this one ends, and uploads no more")
         if self._mirror is not None:
             self._mirror.abandon()
+        if self._desk is not None:
+            from trainable.slot.storage_actors import close_desk
+
+            close_desk(self._desk)
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _flush_nodes(self) -> None:
@@ -202,7 +216,7 @@ class BucketPlace:
 
     def _deliver(self, experiment: Experiment) -> None:
         """Upload what is left of the experiment's folder, and say what could not be."""
-        if self._mirror is None or (self._lease is not None and not self._lease.held):
+        if self._mirror is None or not self._is_ours():
             return
         left = self._mirror.close(QUIET_SECONDS, end=False)
         if left:
