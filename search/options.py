@@ -13,7 +13,7 @@ import yaml
 from search.pbt import ranges_of, require_population
 from search.place import begun
 from search.spaces import SPACES, Space, build_space, require_whole_shares
-from trainable.errors import ConfigError, nearest
+from trainable.errors import ConfigError, close_match, nearest
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
 SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "pbt", "none")
@@ -419,7 +419,9 @@ def _require(holds: bool, rule: str, value: object) -> None:
 
 def _require_one_of(name: str, value: str, known: Any) -> None:
     if value not in known:
-        raise ConfigError(f"{_flag(name)} must be one of {', '.join(known)}, but got {value!r}.{nearest(value, known)}")
+        raise ConfigError(
+            f"{_flag(name)} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}"
+        )
 
 
 def _flag(name: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from trainable.errors import ConfigError, nearest
+from trainable.errors import ConfigError, close_match, nearest
 
 MAX_LOGIT_SCALE = math.log(100.0)
 """Clamp of the logit scale in log space (CLIP, arXiv 2103.00020, section 2.5)."""
@@ -159,4 +159,4 @@ def _require(holds: bool, rule: str, value: object) -> None:
 
 def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, but got {value!r}.{nearest(value, known)}")
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}")

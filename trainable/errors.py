@@ -57,8 +57,14 @@ class DivergedError(TrialError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name: ``" Did you mean 'x'?"``, or the known names where none is close."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."
+    return close_match(name, names) or f" Known: {', '.join(names)}."
+
+
+def close_match(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name where one is close, whatever its case: ``" Did you mean 'x'?"``; else nothing."""
+    names = {one.casefold(): one for one in sorted(known)}
+    close = get_close_matches(name.casefold(), names, n=1)
+    return f" Did you mean {names[close[0]]!r}?" if close else ""
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -1,6 +1,6 @@
 import pytest
 
-from trainable.errors import ConfigError, DivergedError, GlanceError, nearest, run_command
+from trainable.errors import ConfigError, DivergedError, GlanceError, close_match, nearest, run_command
 
 
 def test_the_nearest_name_is_offered_and_all_where_none_is_near() -> None:
@@ -33,3 +33,9 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 def test_divergence_is_an_error_for_the_user() -> None:
     assert issubclass(DivergedError, GlanceError)
+
+
+def test_a_close_name_is_offered_whatever_its_case_and_nothing_where_none_is_close() -> None:
+    assert close_match("ASHA", ["asha", "random"]) == " Did you mean 'asha'?"
+    assert close_match("Val_Acc", ["val_accuracy", "loss"]) == " Did you mean 'val_accuracy'?"
+    assert close_match("zzz", ["b", "a"]) == ""

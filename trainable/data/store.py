@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from trainable.errors import DataError, nearest
+from trainable.errors import DataError, close_match, nearest
 
 SPLITS = ("train", "validation", "test")
 STORE_VERSION = 1
@@ -111,7 +111,7 @@ class Store:
         copies nothing; another choice of classes may copy. Raises `DataError` for an unknown split or class.
         """
         if name not in SPLITS:
-            raise DataError(f"split must be one of {', '.join(SPLITS)}, but got {name!r}.{nearest(name, SPLITS)}")
+            raise DataError(f"split must be one of {', '.join(SPLITS)}, but got {name!r}.{close_match(name, SPLITS)}")
         names = self.manifest.seen_classes if classes is None else classes
         wanted = [self.label_of(class_name) for class_name in names]
         whole = self._splits[name]

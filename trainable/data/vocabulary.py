@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from trainable.config import LANGUAGES
 from trainable.data.words import ALIASES, BASIC, COMPOUND, CONTEMPT, KOTE, Words
-from trainable.errors import ConfigError, nearest
+from trainable.errors import ConfigError, close_match
 
 VOCABULARIES: dict[str, tuple[str, ...]] = {
     "basic7": tuple(BASIC),
@@ -72,7 +72,7 @@ def prompts(classes: Sequence[str], language: str) -> list[list[str]]:
     """
     if language not in LANGUAGES:
         raise ConfigError(
-            f"language must be one of {', '.join(LANGUAGES)}, but got {language!r}.{nearest(language, LANGUAGES)}"
+            f"language must be one of {', '.join(LANGUAGES)}, but got {language!r}.{close_match(language, LANGUAGES)}"
         )
     templates = [template for each, some in TEMPLATES.items() if language in (each, "both") for template in some]
     filled = [[template.format_map(_words(name)._asdict()) for template in templates] for name in classes]
