@@ -172,7 +172,7 @@ class SearchOptions:
             "--scheduler none",
         )
         if self.scheduler == "pbt":
-            require_population(self.algo, self.confirm)
+            require_population(self.algo, self.confirm, str(self.resume or self.storage))
         for name in ("trials", "max_epochs", "grace_epochs", "keep_best", "workers_per_trial"):
             self._require_at_least(name, 1)
         for name in ("max_concurrent", "cpus_per_worker"):

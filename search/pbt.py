@@ -26,6 +26,7 @@ from search.dimensions import LogUniform, Uniform
 from search.schedulers import Decision, Inheritance, Kept, RunAll, SchedulerOptions
 from search.spaces import Space
 from trainable.errors import ConfigError
+from trainable.storage.storage import is_remote
 
 PERTURBED = ("learning_rate", "weight_decay", "augmentation")
 """What may change in the middle of training."""
@@ -49,8 +50,8 @@ def ranges_of(space: Space) -> dict[str, tuple[float, float]]:
     return ranges
 
 
-def require_population(algorithm: str, confirm: int) -> None:
-    """Raise `ConfigError` where an algorithm, or a number of configs to confirm, does not go with it."""
+def require_population(algorithm: str, confirm: int, storage: str) -> None:
+    """Raise `ConfigError` where an algorithm, a number of configs to confirm, or a storage does not go with it."""
     if algorithm != "random":
         raise ConfigError(
             "--scheduler pbt needs --algo random, because what learns from results would take a trial's schedule for "
@@ -60,6 +61,11 @@ def require_population(algorithm: str, confirm: int) -> None:
         raise ConfigError(
             "--scheduler pbt needs --confirm 0, because a schedule is no config that could be trained again, but got "
             f"--confirm {confirm}."
+        )
+    if is_remote(storage):
+        raise ConfigError(
+            "--scheduler pbt needs --storage to be a folder that all nodes share, because a trial goes on from what "
+            f"another left there, but got {storage}."
         )
 
 

@@ -239,6 +239,7 @@ def test_the_space_has_the_overrides_and_max_epochs() -> None:
     [
         ("--algo asha", "--scheduler pbt needs --algo random"),
         ("--algo random --confirm 1", "--scheduler pbt needs --confirm 0"),
+        ("--algo random --storage s3://bucket/prefix", "--scheduler pbt needs --storage to be a folder"),
         ("--algo random --set learning_rate=1e-3", "must have learning_rate, weight_decay or augmentation to vary"),
     ],
 )

@@ -247,7 +247,7 @@ def test_nothing_is_inheritable_at_an_epoch_that_all_have_passed_but_what_waits_
 )
 def test_what_takes_a_trial_for_one_config_does_not_go_with_it(algorithm: str, confirm: int, flag: str) -> None:
     with pytest.raises(ConfigError, match=f"--scheduler pbt needs {flag}"):
-        require_population(algorithm, confirm)
+        require_population(algorithm, confirm, "results")
 
 
 def test_a_checkpoint_may_go_on_with_whatever_is_perturbed() -> None:
