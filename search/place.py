@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from search.experiment import Experiment, require_usable
 from search.ledger import TrialRecord
-from trainable.errors import ConfigError
 from trainable.slot.tasks import evaluate_model
 from trainable.storage.storage import is_remote
 
@@ -129,10 +128,6 @@ def open_place(options: "SearchOptions") -> Iterator[Place]:
         return
     from search.bucket import BucketPlace
 
-    if options.scheduler == "pbt":
-        raise ConfigError(
-            f"--scheduler pbt must have a --storage that all nodes see as a folder, but got {options.storage}."
-        )
     place = BucketPlace(options.storage)
     try:
         if options.resume is not None:

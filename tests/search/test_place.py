@@ -76,12 +76,6 @@ def test_a_search_that_another_one_writes_to_is_not_taken_over(capsys: pytest.Ca
     lease.release()
 
 
-def test_population_based_training_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    pbt = ["--algo", "random", "--scheduler", "pbt", "--trials", "4"]
-    assert main(["--storage", PLACE, *pbt]) == 2
-    assert "--scheduler pbt must have a --storage that all nodes see" in capsys.readouterr().err
-
-
 def test_a_search_that_lost_its_bucket_to_another_uploads_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
