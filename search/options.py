@@ -1,19 +1,13 @@
-"""The command line of `search/run.py`: one frozen record, read from flags and, under them, a YAML file."""
+"""What may be asked of a search: one frozen record, and what its fields must hold."""
 
-import argparse
 import dataclasses
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import Any
 
 from search.pbt import ranges_of, require_population
-from search.place import begun
 from search.spaces import SPACES, Space, build_space, require_whole_shares
-from trainable.errors import ConfigError, close_match, nearest
+from trainable.errors import ConfigError, close_match
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
 SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "pbt", "none")
@@ -27,28 +21,8 @@ METRICS = {
 }
 """What a search can rank trials by -> whether more (`max`) or less (`min`) is better."""
 SAMPLERS = ("tpe", "gp", "cmaes", "nsga2")
-RESUMABLE = (
-    *("trials", "max_epochs", "time_budget", "budget_hours", "price_per_hour", "data_path", "confirm", "keep_best"),
-    *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "max_failures"),
-)
-"""What may be asked anew where a search goes on."""
-POPULATION = ("trials", "max_epochs")
-"""What may not with pbt: the checkpoints that further trials, or epochs, would go on from are gone."""
 MAX_SEED = 2**32 - 1
 """The largest seed that every searcher takes."""
-MAX_FLAGS = 40
-"""A command line longer than this is no longer read by anybody."""
-
-EXAMPLES = """\
-examples:
-  python search/run.py --algo asha                               16 trials on the built-in faces
-  python search/run.py --dataset fer2013 --data-path FOLDER      real faces
-  python search/run.py --set learning_rate=1e-3 --set 'embedding_dim=choice(64,128)'
-  python search/run.py --algo optuna --space wide --trials 64 --time-budget 2h
-  python search/run.py --config search.yaml --trials 8           flags win over the file
-
-search spaces:
-""" + "\n".join(f"  {name:<12}{space.description}" for name, space in SPACES.items())
 
 
 def _option(default: Any, group: str, doc: str, *, metavar: str | None = None) -> Any:
@@ -150,7 +124,7 @@ class SearchOptions:
     def __post_init__(self) -> None:
         """Fill in the scheduler and check every field."""
         for field in dataclasses.fields(self):
-            _check_type(field.name, _type_name(field), getattr(self, field.name))
+            check_type(field.name, type_name(field), getattr(self, field.name))
         _require_one_of("algo", self.algo, ALGORITHMS)
         if self.scheduler is None:
             object.__setattr__(self, "scheduler", "none" if self.algo == "random" else "asha")
@@ -182,7 +156,7 @@ class SearchOptions:
             self._require_at_least(name, 0)
         for name in ("budget_hours", "price_per_hour"):
             value = getattr(self, name)
-            _require(value is None or 0 < value < float("inf"), f"{_flag(name)} > 0 must hold", value)
+            _require(value is None or 0 < value < float("inf"), f"{flag(name)} > 0 must hold", value)
         _require(0 <= self.seed <= MAX_SEED, f"--seed 0 to {MAX_SEED} must hold", self.seed)
         self._require_at_least("reduction_factor", 2)
         _require(self.grace_epochs <= self.max_epochs, "--grace-epochs <= --max-epochs must hold", self.grace_epochs)
@@ -225,100 +199,7 @@ class SearchOptions:
 
     def _require_at_least(self, name: str, low: int) -> None:
         value = getattr(self, name)
-        _require(value >= low, f"{_flag(name)} >= {low} must hold", value)
-
-
-def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
-    """Read the command line; `argv` is without the program's name, None means `sys.argv`.
-
-    A flag wins over the `--config` file, the file over the defaults; the `--set` of both are joined, the flags' last.
-    Raises `ConfigError`; `--help` prints and exits.
-    """
-    parser = build_parser()
-    known, unknown = parser.parse_known_args(argv)
-    if unknown and not unknown[0].startswith("-"):
-        raise ConfigError(f"every argument must belong to a flag, but got {unknown[0]!r}. See --help.")
-    if unknown:
-        flags = [option for action in parser._actions for option in action.option_strings]
-        raise ConfigError(f"no flag is called {unknown[0]!r}.{nearest(unknown[0].partition('=')[0], flags)}")
-    values = vars(known)
-    config = values.pop("config", None)
-    from_file = {} if config is None else read_config(Path(_expand_home("config", config)))
-    overrides = (*from_file.pop("overrides", ()), *values.pop("overrides", ()))
-    merged = {**from_file, **values}
-    for name in ("storage", "data_path", "resume", "points"):
-        if merged.get(name) is not None:
-            merged[name] = _expand_home(name, merged[name])
-    if "warm_start" in merged:
-        merged["warm_start"] = tuple(_expand_home("warm_start", folder) for folder in merged["warm_start"])
-    if merged.get("resume") is not None:
-        return _resumed(merged["resume"], {**merged, **({"overrides": overrides} if overrides else {})})
-    return SearchOptions(**merged, overrides=overrides)
-
-
-def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
-    """What the experiment in a folder or at an address was asked, with what is asked anew; raises `ConfigError`."""
-    folder, storage, manifest = begun(where)
-    asked, given = manifest.get("options"), {**given, "resume": str(folder)}
-    known = {field.name for field in dataclasses.fields(SearchOptions)}
-    if not isinstance(asked, dict) or not asked.keys() <= known:
-        raise ConfigError(f"--resume needs an experiment that this version began, but {where} is of another one.")
-    tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
-    asked = {**asked, **tuples, "storage": storage, "name": folder.name}
-    for name, value in given.items():
-        fixed = name not in RESUMABLE or (asked.get("scheduler") == "pbt" and name in POPULATION)
-        if fixed and name != "resume" and value != asked[name]:
-            raise ConfigError(
-                f"{_flag(name)} must stay what it was where a search goes on, but it was {asked[name]} and now is "
-                f"{value}. Leave it away, or begin a new search."
-            )
-    return SearchOptions(**{**asked, **given, "storage": asked["storage"], "name": asked["name"]})
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; a flag that was not given leaves nothing in the namespace."""
-    parser = _Parser(
-        prog="search/run.py",
-        description="Search the hyperparameters of a CLIP-style emotion model.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    fields = dataclasses.fields(SearchOptions)
-    groups = {title: parser.add_argument_group(title) for title in dict.fromkeys(f.metadata["group"] for f in fields)}
-    for field in fields:
-        _add_flag(groups[field.metadata["group"]], field)
-    parser.add_argument("--config", metavar="FILE", help="a YAML file of the same names, without the dashes")
-    return parser
-
-
-def flag_table() -> list[tuple[str, str, str]]:
-    """Every flag with its default and what it does, in order of --help."""
-    rows = []
-    for field in dataclasses.fields(SearchOptions):
-        default = "" if field.default in (None, ()) else str(field.default)
-        rows.append((_flag(field.name), default, str(field.metadata["doc"])))
-    return [*rows, ("--config", "", "a YAML file of the same names, without the dashes")]
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The fields of `SearchOptions` that a YAML file sets; raises `ConfigError`.
-
-    Keys are the flags' names, with dashes or underscores. `set` is a list of ``name=dimension`` or a mapping of name to
-    dimension.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--config must name a readable file, but {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"--config must name a YAML file, but {path}: {error}") from error
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold 'name: value' lines, but holds a {type(document).__name__}.")
-    return dict(_config_item(path, str(key), value) for key, value in document.items())
+        _require(value >= low, f"{flag(name)} >= {low} must hold", value)
 
 
 def parse_duration(text: str) -> float:
@@ -330,79 +211,22 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-class _Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are `ConfigError`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}. See --help.")
+FIELD_TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
 
 
-_TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
-
-
-def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -> None:
-    doc = field.metadata["doc"] + ("" if field.default in (None, ()) else f" (default: {field.default})")
-    if field.name == "overrides":
-        group.add_argument("--set", dest="overrides", action="append", metavar="NAME=VALUE", help=doc)
-    elif field.name == "warm_start":
-        group.add_argument("--warm-start", action="append", metavar=field.metadata["metavar"], help=doc)
-    else:
-        kind = _TYPES[str(_type_name(field)).removesuffix(" | None")]
-        group.add_argument(_flag(field.name), type=kind, metavar=field.metadata["metavar"] or "NAME", help=doc)
-
-
-def _expand_home(name: str, path: str) -> str:
-    """The path with a leading `~` replaced, which no shell does in a file or after `--storage=`."""
-    if not path.startswith("~"):
-        return path
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError as error:
-        raise ConfigError(f"{_flag(name)} must begin with ~ only before a user's name, but got {path!r}.") from error
-
-
-def _config_item(path: Path, key: str, value: Any) -> tuple[str, Any]:
-    """One line of the file as a field's name and value, its type checked."""
-    names = {
-        _flag(field.name).removeprefix("--").replace("-", "_"): field for field in dataclasses.fields(SearchOptions)
-    }
-    name = key.replace("-", "_")
-    if name not in names:
-        raise ConfigError(f"{path}: no option is called {key!r}.{nearest(name, names)}")
-    try:
-        if name == "set":
-            return "overrides", _overrides(value)
-        if name == "warm_start":
-            return name, tuple(value) if isinstance(value, list) else (str(value),)
-        _check_type(names[name].name, _type_name(names[name]), value)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return names[name].name, value
-
-
-def _overrides(value: Any) -> tuple[str, ...]:
-    if isinstance(value, dict):
-        return tuple(f"{name}={_yaml_atom(item)}" for name, item in value.items())
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise ConfigError(f"set must be a list of 'name=value' or a mapping, but got {value!r}.")
-
-
-def _yaml_atom(value: Any) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def _type_name(field: "dataclasses.Field[Any]") -> str:
+def type_name(field: "dataclasses.Field[Any]") -> str:
+    """A field's type, as it is written."""
     return field.type.__name__ if isinstance(field.type, type) else str(field.type)
 
 
-def _check_type(name: str, type_name: str, value: Any) -> None:
-    kind, optional = type_name.removesuffix(" | None"), type_name.endswith("| None")
-    if kind not in _TYPES or (value is None and optional):
+def check_type(name: str, declared: str, value: Any) -> None:
+    """Raise `ConfigError` unless a value is of a field's type as `type_name` has it."""
+    kind, optional = declared.removesuffix(" | None"), declared.endswith("| None")
+    if kind not in FIELD_TYPES or (value is None and optional):
         return
-    accepted = (int, float) if kind == "float" else _TYPES[kind]
+    accepted = (int, float) if kind == "float" else FIELD_TYPES[kind]
     if not isinstance(value, accepted) or isinstance(value, bool):
-        raise ConfigError(f"{_flag(name)} must be of type {kind}, but got {value!r}.")
+        raise ConfigError(f"{flag(name)} must be of type {kind}, but got {value!r}.")
 
 
 def _check_gpus(gpus: float, workers: int) -> None:
@@ -420,9 +244,10 @@ def _require(holds: bool, rule: str, value: object) -> None:
 def _require_one_of(name: str, value: str, known: Any) -> None:
     if value not in known:
         raise ConfigError(
-            f"{_flag(name)} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}"
+            f"{flag(name)} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}"
         )
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The flag that sets a field."""
     return "--set" if name == "overrides" else "--" + name.replace("_", "-")

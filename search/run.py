@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    from search.options import parse_options
+    from search.command_line import parse_options
 
     options = parse_options(argv)
     space = options.build_space()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.options import flag_table
+from search.command_line import flag_table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from search.bucket import WITHOUT, BucketPlace, scratch_folder, working_folder
+from search.command_line import parse_options
 from search.experiment import Experiment
-from search.options import parse_options
 from search.place import FolderPlace
 from search.run import main
 from tests.s3_server import Proxy
