@@ -67,9 +67,12 @@ def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
     """What the experiment in a folder or at an address was asked, with what is asked anew; raises `ConfigError`."""
     folder, storage, manifest = begun(where)
     asked, given = manifest.get("options"), {**given, "resume": str(folder)}
-    known = {field.name for field in dataclasses.fields(SearchOptions)}
-    if not isinstance(asked, dict) or not asked.keys() <= known:
-        raise ConfigError(f"--resume needs an experiment that this version began, but {where} is of another one.")
+    defaults = {field.name: field.default for field in dataclasses.fields(SearchOptions)}
+    if not isinstance(asked, dict) or not asked.keys() <= defaults.keys():
+        raise ConfigError(
+            f"--resume needs an experiment that this version or an older one began, but {where} is of another one."
+        )
+    asked = {**defaults, **asked}  # an older version had fewer
     tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
     asked = {**asked, **tuples, "storage": storage, "name": folder.name}
     for name, value in given.items():

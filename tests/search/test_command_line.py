@@ -32,6 +32,7 @@ GOLDEN = {
     "--max-concurrent": "",
     "--cpus-per-worker": "",
     "--gpus-per-worker": "",
+    "--accelerator-type": "",
     "--max-failures": "2",
     "--name": "",
     "--storage": "results",
@@ -44,7 +45,7 @@ GOLDEN = {
 
 def test_the_flags_and_their_defaults_are_frozen() -> None:
     assert {flag: default for flag, default, _ in flag_table()} == GOLDEN
-    assert len(GOLDEN) == 29 < MAX_FLAGS
+    assert len(GOLDEN) == 30 < MAX_FLAGS
 
 
 def test_every_flag_is_in_help_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,3 +179,20 @@ def test_a_population_cannot_grow_where_it_goes_on(tmp_path: Path, scheduler: st
         else:
             with pytest.raises(ConfigError, match=f"{more[0]} must stay what it was where a search goes on"):
                 parse_options([*resume, *more])
+
+
+def test_an_experiment_of_an_older_version_has_the_defaults_of_what_is_newer(tmp_path: Path) -> None:
+    newer = ("warm_start", "confirm", "budget_hours")
+    asked = {name: value for name, value in SearchOptions(trials=8, seed=3).to_dict().items() if name not in newer}
+    (tmp_path / "experiment.json").write_text(json.dumps({"options": asked}))
+
+    options = parse_options(["--resume", str(tmp_path), "--budget-hours", "2"])
+    assert (options.trials, options.seed, options.budget_hours) == (8, 3, 2.0)
+    assert (options.warm_start, options.confirm) == ((), 0)
+
+
+@pytest.mark.parametrize("options", [None, [], {"of_tomorrow": 1}])
+def test_an_experiment_of_another_version_is_refused(tmp_path: Path, options: object) -> None:
+    (tmp_path / "experiment.json").write_text(json.dumps({"options": options}))
+    with pytest.raises(ConfigError, match="that this version or an older one began"):
+        parse_options(["--resume", str(tmp_path)])
