@@ -11,7 +11,14 @@ import pyarrow as pa
 from pyarrow import fs
 
 from trainable.errors import StorageError
-from trainable.storage.storage import Held, MissingObjectError, NoBucketError, NoConnectionError, NoPermissionError
+from trainable.storage.storage import (
+    Held,
+    MissingObjectError,
+    Moved,
+    NoBucketError,
+    NoConnectionError,
+    NoPermissionError,
+)
 
 BLOCK_BYTES = 1 << 22
 OBJECT_STORES = ("gcs", "abfs", "s3")
@@ -37,11 +44,13 @@ class ArrowStorage:
         with self._writing(key) as path, self._files.open_output_stream(path) as stream:
             stream.write(data)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, path: Path, moved: Moved | None = None) -> None:
         """Write an object from a file, block by block."""
         with path.open("rb") as source, self._writing(key) as to, self._files.open_output_stream(to) as stream:
             while block := source.read(BLOCK_BYTES):
                 stream.write(block)
+                if moved is not None:
+                    moved(len(block))
 
     def get(self, key: str) -> bytes:
         """Read a small object."""
@@ -60,6 +69,11 @@ class ArrowStorage:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Read a part of an object."""
+        with self._telling(key), self._files.open_input_file(self._path(key)) as stream:
+            return bytes(stream.read_at(length, start))
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key -> bytes of each object whose key begins with `prefix`."""

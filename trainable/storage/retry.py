@@ -15,6 +15,8 @@ LONGEST_SECONDS = 20.0
 """Between two attempts: after an outage everything goes on within this time."""
 PATIENCE_SECONDS = 15 * 60.0
 """How long something that cannot go on without the storage waits for it."""
+CONTACT_SECONDS = 10.0
+"""How long a command waits for a storage's first answer: a wrong address looks like an outage."""
 PASSING = (NoConnectionError, ServerError)
 """Troubles that pass by themselves."""
 

@@ -35,6 +35,7 @@ from trainable.errors import StorageError
 from trainable.storage.storage import (
     Held,
     MissingObjectError,
+    Moved,
     NoBucketError,
     NoConnectionError,
     NoPermissionError,
@@ -48,6 +49,9 @@ ATTEMPTS = 5
 """Of one request, by botocore, within seconds; what still fails after these is for the caller to try again later."""
 DELETE_AT_ONCE = 1000
 """The most that S3 takes in one request."""
+PART_BYTES = 1 << 26
+"""Objects of this size and more travel in parts of it. Each part is a request: boto3's 8 MiB would make eight times as
+many, and 1,000 GPUs with large towers more than S3 takes (docs/scale.md)."""
 
 _UNKNOWN_CREDENTIALS = (
     NoCredentialsError,
@@ -95,10 +99,11 @@ class S3Storage:
         with self._telling(key):
             self._client.put_object(Bucket=self._bucket, Key=self._whole(key), Body=data)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, path: Path, moved: Moved | None = None) -> None:
         """Write an object from a file, a large one in several parts at a time."""
         with self._telling(key):
-            self._client.upload_file(str(path), self._bucket, self._whole(key), Config=TransferConfig())
+            name = self._whole(key)
+            self._client.upload_file(str(path), self._bucket, name, Config=_in_parts(), Callback=moved)
 
     def get(self, key: str) -> bytes:
         """Read a small object."""
@@ -112,10 +117,18 @@ class S3Storage:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             with self._telling(key):
-                self._client.download_file(self._bucket, self._whole(key), str(temporary), Config=TransferConfig())
+                self._client.download_file(self._bucket, self._whole(key), str(temporary), Config=_in_parts())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Read a part of an object."""
+        part = f"bytes={start}-{start + length - 1}"
+        with self._telling(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._whole(key), Range=part)
+            data: bytes = answer["Body"].read()
+            return data
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key -> bytes of each object whose key begins with `prefix`."""
@@ -225,6 +238,10 @@ class S3Storage:
             server = self._client.meta.endpoint_url
             return NoConnectionError(f"{self.uri} must be reachable at {server}, but: {error}")
         return StorageError(f"{self.uri} must be usable, but: {type(error).__name__}: {error}")
+
+
+def _in_parts() -> TransferConfig:
+    return TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES)
 
 
 def _client() -> Any:

@@ -9,11 +9,14 @@ StorageError                   (`trainable.errors`)
 └── MissingObjectError         there is no such object
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from trainable.errors import StorageError
+
+Moved = Callable[[int], None]
+"""Told of so many bytes more; by several threads at a time."""
 
 
 class NoConnectionError(StorageError):
@@ -63,8 +66,8 @@ class Storage(Protocol):
         """Write a small object."""
         ...
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Write an object from a file."""
+    def put_file(self, key: str, path: Path, moved: Moved | None = None) -> None:
+        """Write an object from a file; `moved` is told of bytes as they are sent, by any thread."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -73,6 +76,10 @@ class Storage(Protocol):
 
     def get_file(self, key: str, path: Path) -> None:
         """Read an object into a file, which is whole or absent; raises `MissingObjectError`."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Read so many bytes of an object from `start` (0: its first byte) on; raises `MissingObjectError`."""
         ...
 
     def sizes(self, prefix: str = "") -> dict[str, int]:

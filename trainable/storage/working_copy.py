@@ -8,7 +8,7 @@ from trainable.errors import ExperimentError, StorageError
 from trainable.files import write_atomically
 from trainable.storage.mirror import GROWING
 from trainable.storage.pieces import read_growing
-from trainable.storage.retry import persist
+from trainable.storage.retry import CONTACT_SECONDS, persist
 from trainable.storage.storage import MissingObjectError, Storage, open_storage, split_uri
 
 MANIFEST = "experiment.json"
@@ -21,7 +21,7 @@ THREADS = 16
 def read_manifest(storage: Storage, name: str) -> bytes:
     """`experiment.json` of an experiment; raises `ExperimentError` where there is none."""
     try:
-        return persist(lambda: storage.get(f"{name}/{MANIFEST}"))
+        return persist(lambda: storage.get(f"{name}/{MANIFEST}"), CONTACT_SECONDS)
     except MissingObjectError as error:
         raise ExperimentError(
             f"an experiment must have an {MANIFEST}, but {storage.uri}/{name} has none. Give the address of one "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainable.storage.storage import Held, NoConnectionError, Storage, open_storage
+from trainable.storage.storage import Held, Moved, NoConnectionError, Storage, open_storage
 
 
 class Flaky:
@@ -37,8 +37,8 @@ class Flaky:
     def put(self, key: str, data: bytes) -> None:
         self._do("put", key, data)
 
-    def put_file(self, key: str, path: Path) -> None:
-        self._do("put_file", key, path)
+    def put_file(self, key: str, path: Path, moved: Moved | None = None) -> None:
+        self._do("put_file", key, path, moved)
 
     def get(self, key: str) -> bytes:
         data: bytes = self._do("get", key)
@@ -46,6 +46,10 @@ class Flaky:
 
     def get_file(self, key: str, path: Path) -> None:
         self._do("get_file", key, path)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        data: bytes = self._do("get_range", key, start, length)
+        return data
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         sizes: dict[str, int] = self._do("sizes", prefix)
