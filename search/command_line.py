@@ -15,7 +15,8 @@ from trainable.errors import ConfigError, nearest
 
 RESUMABLE = (
     *("trials", "max_epochs", "time_budget", "budget_hours", "price_per_hour", "data_path", "confirm", "keep_best"),
-    *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "max_failures"),
+    *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "accelerator_type"),
+    "max_failures",
 )
 """What may be asked anew where a search goes on."""
 POPULATION = ("trials", "max_epochs")

@@ -30,7 +30,7 @@ from search.spaces import Space
 from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher
 from trainable.config import TrialConfig
 from trainable.data.store import Store
-from trainable.slot.cluster import Node, TrialResources
+from trainable.slot.cluster import ACCELERATOR, Node, TrialResources
 from trainable.slot.slot import SlotOptions
 from trainable.slot.trial_slot import TrialSlot
 
@@ -45,6 +45,8 @@ TUNE_SETTINGS = {
 
 A failed trial's result has no metric, which strict checking would take for an error.
 """
+ACCELERATOR_SHARE = 0.001
+"""What Ray itself asks of the resource that names a node's GPUs, of which each node has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +155,7 @@ def _slot_class(search: Search) -> Any:
         workers=search.resources.workers,
         threads=search.resources.cpus_per_worker,
         gpus=search.resources.gpus_per_worker,
+        accelerator=search.resources.accelerator,
         working_folder=str(Path.cwd()),
         keep_every=kept_every(search.options),
         **search.place.slot_settings(search.experiment),
@@ -168,6 +171,8 @@ def slot_request(resources: TrialResources) -> tune.PlacementGroupFactory:
     """
     bundle = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
     own = {name: amount for name, amount in bundle.items() if amount}
+    if resources.accelerator is not None:
+        own[f"{ACCELERATOR}{resources.accelerator}"] = ACCELERATOR_SHARE
     return tune.PlacementGroupFactory([own if resources.workers == 1 else {"memory": 1}])
 
 

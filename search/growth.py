@@ -5,7 +5,6 @@ autoscaler fills it: ray#49501, #63012), so they are read where the autoscaler h
 `ray start --autoscaling-config` gave it on the head. An autoscaler that runs elsewhere, such as KubeRay's, is not seen.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -48,17 +47,24 @@ def find_growth(nodes: Sequence[Node], say: Callable[[str], None]) -> Growth:
 
 
 def growth_within(limits: Limits, nodes: Sequence[Node]) -> Growth:
-    """What the autoscaler may still start beside `nodes`; it is told which kind one of these is by its size."""
-    started = Counter((node.cpus, node.gpus) for node in nodes if not node.is_head)
-    left = limits["most"] - started.total()
+    """What the autoscaler may still start beside `nodes`; size and type of GPU tell which kind one of these is."""
+    started = [node for node in nodes if not node.is_head]
+    left = limits["most"] - len(started)
     to_come: list[Node] = []
     for kind in limits["types"]:
         node = Node.of(kind["resources"])
-        here = min(started[node.cpus, node.gpus], kind["most"])
-        started[node.cpus, node.gpus] -= here
-        to_come += [node] * min(kind["most"] - here, left)
+        here = [one for one in started if _may_be(one, node)][: kind["most"]]
+        for one in here:
+            started.remove(one)
+        to_come += [node] * min(kind["most"] - len(here), left)
     most = min(left, len(to_come))
     return Growth(nodes=tuple(to_come), most=most) if most > 0 else Growth()
+
+
+def _may_be(node: Node, kind: Node) -> bool:
+    """Whether a node is of a kind: Ray names the GPUs of one that is up also where the file does not."""
+    same_size = (node.cpus, node.gpus) == (kind.cpus, kind.gpus)
+    return same_size and set(kind.accelerators) <= set(node.accelerators)
 
 
 def _ask_head() -> Limits | None:

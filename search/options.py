@@ -100,6 +100,12 @@ class SearchOptions:
         "GPUs of each worker: 1, 0, or with one worker per trial a fraction (default: 1 where there are any)",
         metavar="X",
     )
+    accelerator_type: str | None = _option(
+        None,
+        "Resources",
+        "train on GPUs of this type alone, as Ray names it, such as A100 (default: any)",
+        metavar="TYPE",
+    )
     max_failures: int = _option(
         2, "Resources", "how often a trial whose process died is started again from its checkpoint", metavar="N"
     )
@@ -162,6 +168,8 @@ class SearchOptions:
         _require(self.grace_epochs <= self.max_epochs, "--grace-epochs <= --max-epochs must hold", self.grace_epochs)
         if self.gpus_per_worker is not None:
             _check_gpus(self.gpus_per_worker, self.workers_per_trial)
+            rule = "--accelerator-type needs --gpus-per-worker > 0"
+            _require(self.accelerator_type is None or self.gpus_per_worker > 0, rule, self.gpus_per_worker)
         _ = self.time_budget_seconds
 
     def to_dict(self) -> dict[str, Any]:

@@ -137,10 +137,12 @@ def _prepare(
     earlier = head_start.earlier_trials(options, space, store, quiet.say)
     growth = find_growth(nodes, quiet.say)
     resources = resources_of(
-        [*nodes, *growth.nodes],
+        nodes,
+        growth,
         workers=options.workers_per_trial,
         cpus_per_worker=options.cpus_per_worker,
         gpus_per_worker=options.gpus_per_worker,
+        accelerator=options.accelerator_type,
     )
     slots = min(count_slots(nodes, resources, growth), options.max_concurrent or options.trials, options.trials)
     quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")

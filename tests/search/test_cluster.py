@@ -9,15 +9,17 @@ from trainable.errors import ResourceError
 from trainable.slot.cluster import Node, TrialResources
 
 LAPTOP = [Node(cpus=8, gpus=0)]
-A100 = Node(cpus=96, gpus=8, accelerator="A100")
+A100 = Node(cpus=96, gpus=8, accelerators=("A100",))
+V100 = Node(cpus=32, gpus=4, accelerators=("V100",))
 CLUSTER = [Node(cpus=4, gpus=0), A100, A100]
+MIXED = [V100, A100, V100]
 UNEVEN = [Node(cpus=7, gpus=1), Node(cpus=2, gpus=4), Node(cpus=16, gpus=2)]
 HEAD = [Node(cpus=0, gpus=0, is_head=True)]
 NO_GROWTH = Growth()
 
 
-def trial(cpus: int = 1, gpus: float = 0.0, workers: int = 1) -> TrialResources:
-    return TrialResources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
+def trial(cpus: int = 1, gpus: float = 0.0, workers: int = 1, kind: str | None = None) -> TrialResources:
+    return TrialResources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus, accelerator=kind)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,10 @@ def trial(cpus: int = 1, gpus: float = 0.0, workers: int = 1) -> TrialResources:
         (CLUSTER, trial(gpus=1, workers=4), 4),
         (CLUSTER, trial(gpus=1, workers=16), 1),
         (CLUSTER, trial(cpus=64), 2),
+        (MIXED, trial(gpus=1), 16),
+        (MIXED, trial(gpus=1, kind="A100"), 8),
+        (MIXED, trial(gpus=0.25, kind="V100"), 32),
+        (MIXED, trial(gpus=1, workers=3, kind="V100"), 2),
         (UNEVEN, trial(cpus=3, workers=2), 3),  # 2 + 0 + 5 workers
         (UNEVEN, trial(gpus=1), 5),  # 1 + 2 (CPUs) + 2
         (UNEVEN, trial(gpus=1, workers=2), 2),  # the fifth worker stays alone
@@ -148,7 +154,53 @@ def test_a_wait_says_what_a_trial_takes_what_there_is_and_what_may_come() -> Non
 def test_defaults_are_one_cpu_and_one_gpu_where_there_are_any(
     nodes: list[Node], asked: tuple[int | None, float | None], expected: TrialResources
 ) -> None:
-    assert resources_of(nodes, workers=1, cpus_per_worker=asked[0], gpus_per_worker=asked[1]) == expected
+    assert resources_of(nodes, NO_GROWTH, workers=1, cpus_per_worker=asked[0], gpus_per_worker=asked[1]) == expected
+
+
+def of_type(kind: str, nodes: list[Node], growth: Growth = NO_GROWTH) -> TrialResources:
+    return resources_of(nodes, growth, workers=1, cpus_per_worker=None, gpus_per_worker=None, accelerator=kind)
+
+
+def test_a_type_of_gpu_is_one_that_a_node_has_or_will_have() -> None:
+    assert of_type("V100", MIXED) == of_type("V100", HEAD, Growth(nodes=(V100,), most=1)) == trial(gpus=1, kind="V100")
+    assert str(of_type("V100", MIXED)) == "1 worker x 1 CPU and 1 x 1 GPU of type V100"
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodes", "growth", "sentence"),
+    [
+        ("H100", MIXED, NO_GROWTH, "'H100', and the cluster has A100 and V100."),
+        ("v100", MIXED, NO_GROWTH, "and the cluster has A100 and V100. Did you mean 'V100'?"),
+        ("T4", LAPTOP, NO_GROWTH, "the cluster has no GPU of any type."),
+        (
+            "a100",
+            [V100],
+            Growth(nodes=(A100,), most=1),
+            "V100, and its autoscaler may start A100. Did you mean 'A100'?",
+        ),
+    ],
+)
+def test_a_type_of_gpu_that_the_cluster_will_never_have_is_refused_with_those_that_it_has(
+    kind: str, nodes: list[Node], growth: Growth, sentence: str
+) -> None:
+    with pytest.raises(ResourceError, match="--accelerator-type must be a type of GPU that the cluster has") as info:
+        of_type(kind, nodes, growth)
+
+    assert sentence in str(info.value)
+
+
+def test_a_trial_for_one_type_of_gpu_counts_on_nodes_of_that_type_alone() -> None:
+    growth = Growth(nodes=(V100, V100, A100), most=2)
+    only_a100 = trial(gpus=1, kind="A100")
+
+    assert count_slots([V100], only_a100, growth) == 8
+    assert explain_wait([V100], only_a100, growth) == (
+        "waiting for the cluster to grow: a trial takes 1 worker x 1 CPU and 1 x 1 GPU of type A100, the cluster has "
+        "0 CPUs and 0 GPUs on 0 nodes with A100 now, and its autoscaler may start up to 1 more node of 96 CPUs and "
+        "8 GPUs"
+    )
+    with pytest.raises(ResourceError, match=r"has 96 CPUs and 8 GPUs on 1 node with A100\. Lower"):
+        count_slots([V100, V100, A100], trial(gpus=1, workers=9, kind="A100"), NO_GROWTH)
 
 
 def test_a_lost_task_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

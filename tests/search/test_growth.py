@@ -41,7 +41,7 @@ available_node_types:
 head_node_type: head
 """
 HEAD = Node(cpus=8, gpus=0, is_head=True)
-BIG = Node(cpus=96, gpus=8, accelerator="A100")
+BIG = Node(cpus=96, gpus=8, accelerators=("A100",))
 SMALL = Node(cpus=8, gpus=0)
 FOUR = Node(cpus=4, gpus=0)
 
@@ -68,6 +68,17 @@ def test_the_cluster_that_is_shipped_grows_by_four_nodes_of_eight_gpus() -> None
     found = read_config(ROOT / "cluster" / "a100.yaml")
 
     assert growth_within(found, [Node(cpus=0, gpus=0, is_head=True)]) == Growth(nodes=(BIG,) * 4, most=4)
+
+
+def test_a_node_counts_for_the_kind_that_has_its_type_of_gpu() -> None:
+    """Ray itself names the GPUs of a node that is up, whether or not the file does."""
+    size = {"CPU": 8.0, "GPU": 1.0}
+    kinds = limits(9, t4=({**size, "accelerator_type:T4": 1.0}, 2), unnamed=(size, 2))
+    t4, v100, unnamed = (Node(cpus=8, gpus=1, accelerators=names) for names in (("T4",), ("V100",), ()))
+
+    assert growth_within(kinds, [HEAD, v100]) == Growth(nodes=(t4, t4, unnamed), most=3)
+    assert growth_within(kinds, [HEAD, t4]) == Growth(nodes=(t4, unnamed, unnamed), most=3)
+    assert growth_within(kinds, [HEAD, t4, t4, t4]) == Growth(nodes=(unnamed,), most=1)
 
 
 def test_without_a_limit_ray_starts_two_nodes(config: Path) -> None:

@@ -46,6 +46,7 @@ def test_more_accuracy_is_better(metric: str) -> None:
             "--gpus-per-worker 0.5 --workers-per-trial 2",
             r"--gpus-per-worker 0 or 1 must hold with --workers-per-trial 2 \(.* share no GPU\), but got 0.5",
         ),
+        ("--gpus-per-worker 0 --accelerator-type A100", "--accelerator-type needs --gpus-per-worker > 0, but got 0"),
         ("--algo ahsa", "--algo must be one of .* Did you mean 'asha'"),
         ("--scheduler hyperbant", "Did you mean 'hyperband'"),
         ("--metric val_loss,train_loss", "with --algo optuna several different ones"),

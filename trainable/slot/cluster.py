@@ -13,6 +13,8 @@ from trainable.errors import ResourceError
 CONNECT_TIMEOUT_SECONDS = 5.0
 HEAD = "node:__internal_head__"
 """The resource by which Ray marks the head of a cluster."""
+ACCELERATOR = "accelerator_type:"
+"""What the resources begin with by which Ray names a node's GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +23,17 @@ class Node:
 
     cpus: float
     gpus: float
-    accelerator: str | None = None
-    """Name of its GPUs."""
+    accelerators: tuple[str, ...] = ()
+    """The names that its GPUs have: Ray gives one, and who starts the node may add others."""
     is_head: bool = False
 
     @classmethod
     def of(cls, resources: Mapping[str, float]) -> Self:
         """The node that has these resources, as Ray names them."""
-        names = [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")]
         return cls(
             cpus=resources.get("CPU", 0.0),
             gpus=resources.get("GPU", 0.0),
-            accelerator=names[0] if names else None,
+            accelerators=tuple(sorted(x.removeprefix(ACCELERATOR) for x in resources if x.startswith(ACCELERATOR))),
             is_head=HEAD in resources,
         )
 
@@ -44,16 +45,22 @@ class TrialResources:
     workers: int = 1
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
+    accelerator: str | None = None
+    """A name that the GPUs must have; None: any will do."""
 
     def __str__(self) -> str:
         cpus = f"{counted(self.workers, 'worker')} x {counted(self.cpus_per_worker, 'CPU')}"
         gpus = f" and {self.workers} x {counted(self.gpus_per_worker, 'GPU')}" if self.gpus_per_worker else ""
-        return cpus + gpus
+        return cpus + gpus + (f" of type {self.accelerator}" if self.accelerator else "")
+
+    def goes_on(self, node: Node) -> bool:
+        """Whether a node is of the kind that was asked for."""
+        return self.accelerator is None or self.accelerator in node.accelerators
 
 
 def workers_on(node: Node, resources: TrialResources) -> int:
     """How many workers one node holds; a GPU that is shared has room for whole shares only."""
-    by_cpus = int(node.cpus // resources.cpus_per_worker)
+    by_cpus = int(node.cpus // resources.cpus_per_worker) if resources.goes_on(node) else 0
     if not resources.gpus_per_worker:
         return by_cpus
     return min(by_cpus, int(node.gpus) * int(1 / resources.gpus_per_worker + 1e-6))

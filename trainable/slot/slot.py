@@ -49,6 +49,8 @@ class SlotOptions:
     """CPUs of each worker, and its CPU threads."""
     gpus: float = 0.0
     """GPUs of each worker; a share of one only where a trial has one worker."""
+    accelerator: str | None = None
+    """A name that the GPUs must have."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
     population: str = ""

@@ -96,6 +96,7 @@ def _build_runner(options: SlotOptions) -> Runner:
             workers=options.workers,
             threads=options.threads,
             gpus=options.gpus,
+            accelerator=options.accelerator,
             working_folder=options.working_folder,
             desk=options.desk,
             prefix=options.prefix,

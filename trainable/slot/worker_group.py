@@ -42,6 +42,8 @@ class WorkerGroupOptions:
     """CPUs of each worker, and its CPU threads."""
     gpus: float
     """GPUs of each worker."""
+    accelerator: str | None = None
+    """A name that the GPUs must have."""
     working_folder: str | None = None
     """What relative paths in a config are relative to, on a node that has that folder."""
     desk: str = ""
@@ -218,7 +220,10 @@ def _build_trainer(options: WorkerGroupOptions, mailbox: Any, scratch: str) -> T
             "prefix": options.prefix,
         },
         scaling_config=ScalingConfig(
-            num_workers=options.workers, use_gpu=options.gpus > 0, resources_per_worker=resources
+            num_workers=options.workers,
+            use_gpu=options.gpus > 0,
+            resources_per_worker=resources,
+            accelerator_type=options.accelerator,
         ),
         run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
     )

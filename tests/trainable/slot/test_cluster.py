@@ -12,7 +12,9 @@ from trainable.slot.cluster import Node, connected
 def test_a_node_is_read_from_the_resources_that_ray_gives_it() -> None:
     resources = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:A100": 1.0, "memory": 1e9, "node:10.0.0.1": 1.0}
 
-    assert Node.of(resources) == Node(cpus=96, gpus=8, accelerator="A100")
+    assert Node.of(resources) == Node(cpus=96, gpus=8, accelerators=("A100",))
+    two_names = {"accelerator_type:A100-80G": 1.0, "accelerator_type:A100": 1.0}
+    assert Node.of(two_names).accelerators == ("A100", "A100-80G")
     assert Node.of({"memory": 1e9, "node:__internal_head__": 1.0}) == Node(cpus=0, gpus=0, is_head=True)
 
 
