@@ -235,6 +235,11 @@ def _or_nan(value: float | None) -> float:
 def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = _read_json(path / "experiment.json")
     if manifest is not None:
+        if not isinstance(manifest.get("dataset") or {}, dict):
+            raise ExperimentError(
+                f"{path / 'experiment.json'} must say which data the search is of, but its dataset is "
+                f"{manifest['dataset']!r}. Restore the file."
+            )
         return manifest
     beside = [folder.parent.name for folder in path.parent.glob("*/experiment.json")] if path.parent.is_dir() else []
     close = get_close_matches(path.name, beside, n=1)

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from search.ledger import LEDGER_NAME, Report, TrialRecord, plain
 from trainable.errors import ExperimentError
-from trainable.files import write_json
+from trainable.files import read_json, write_json
 
 MANIFEST_VERSION = 1
 CHECKPOINTS = "checkpoints"
@@ -155,7 +155,20 @@ class Experiment:
             raise ExperimentError(f"{self.manifest_path} must hold JSON, but: {error}.") from error
         if not isinstance(document, dict):
             raise ExperimentError(f"{self.manifest_path} must hold a JSON object, but holds {type(document).__name__}.")
+        if not isinstance(document.get("dataset", {}), dict):
+            raise self._without_data(document["dataset"])
         return document
+
+    def read_dataset(self) -> dict[str, Any]:
+        """Which data `experiment.json` says the search is of (`trainable.provenance`); raises `ExperimentError`."""
+        manifest = self.read_manifest()
+        if "dataset" not in manifest:
+            raise self._without_data(None)
+        return dict(manifest["dataset"])
+
+    def read_best(self) -> dict[str, Any] | None:
+        """What `best.json` holds; None where there is none. Raises `ExperimentError`."""
+        return read_json(self.best_path)
 
     def note_resume(self, manifest: Mapping[str, Any]) -> None:
         """Let `experiment.json` say what is asked now, and that the search was taken up again, when and by which code.
@@ -200,13 +213,19 @@ class Experiment:
 
     def confirm_best(self, confirmation: Mapping[str, Any]) -> None:
         """Let `best.json` say what its config gave with other seeds."""
-        document = json.loads(self.best_path.read_text(encoding="utf-8"))
-        write_json(self.best_path, plain({**document, "confirmation": confirmation}))
+        write_json(self.best_path, plain({**(self.read_best() or {}), "confirmation": confirmation}))
 
-    def add_to_best(self, metrics: Mapping[str, float]) -> None:
-        """Join the metrics in `best.json` with those of the test split."""
-        document = json.loads(self.best_path.read_text(encoding="utf-8"))
-        write_json(self.best_path, plain({**document, "metrics": {**document["metrics"], **metrics}}))
+    def add_to_best(self, metrics: Mapping[str, float], unseen: Mapping[str, Any] | None = None) -> None:
+        """Join the metrics in `best.json` with those of the test split, and add what it gave for each unseen class."""
+        document = self.read_best() or {}
+        joined = {"metrics": {**document.get("metrics", {}), **metrics}, **({"unseen": unseen} if unseen else {})}
+        write_json(self.best_path, plain({**document, **joined}))
+
+    def _without_data(self, found: object) -> ExperimentError:
+        return ExperimentError(
+            f"{self.manifest_path} must say which data the search is of, by name, path and content_hash, but its "
+            f"dataset is {found!r}. Restore the file."
+        )
 
 
 def require_usable(storage: Path, name: str | None) -> None:

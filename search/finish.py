@@ -1,6 +1,5 @@
 """What comes after the last trial: the best one's weights, its test accuracy, and the summary."""
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -23,10 +22,10 @@ from search.lineage import schedule_lines, schedule_of
 from search.recorder import Recorder
 from search.spaces import Space
 from trainable.errors import CheckpointError
-from trainable.files import write_json
+from trainable.files import read_json, write_json
 from trainable.slot.failure import describe_failure
+from trainable.training.report import prefixed
 
-TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
 EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
 
 
@@ -34,7 +33,7 @@ def recover_undelivered(recorder: Recorder, checkpoints: Path) -> None:
     """Record the last report of each trial that was cut off after its best weights were saved, and not delivered."""
     for trial_id, trial in recorder.trials.items():
         folder = checkpoints / trial_id
-        report = _read_json(folder / "report.json")
+        report = read_json(folder / "report.json")
         if not trial.ended and report and report["epoch"] == _weights_epoch(folder / "best") > trial.epochs:
             recorder.reported(trial_id, report)
 
@@ -54,19 +53,19 @@ def keep_best(search: Search, recorder: Recorder) -> None:
     if confirmed := confirmed_configs(search, trials):
         write_json(experiment.confirmation_path, plain(to_document(search, confirmed, trials)))
         trial, report, confirmation = confirmed[0].trial, confirmed[0].chosen, confirmed[0].to_dict(metric)
-    best = _read_json(experiment.best_path)
+    best = experiment.read_best()
     if best is None or (best["trial_id"], best["epoch"]) != (trial.trial_id, report["epoch"]):
         search.place.bring_best(trial.trial_id, experiment)
         _replace_folder(experiment.checkpoints / trial.trial_id / "best", experiment.best)
         schedule = schedule_of(recorder.trials, trial, report["epoch"])
-        experiment.write_best(trial, report, experiment.read_manifest()["dataset"], confirmation, schedule)
+        experiment.write_best(trial, report, experiment.read_dataset(), confirmation, schedule)
     elif confirmation is not None:
         experiment.confirm_best(confirmation)  # found by an earlier run of the search, and perhaps tested
 
 
 def awaits_confirmation(search: Search) -> bool:
     """Whether another trial may still turn out to be the best, so that none is tested yet."""
-    best = _read_json(search.experiment.best_path)
+    best = search.experiment.read_best()
     return best is not None and search.options.confirm > 0 and "confirmation" not in best
 
 
@@ -76,16 +75,16 @@ def measure_on_test(search: Search) -> dict[str, Any] | None:
     Where that fails everything else is kept; returns the failure as a ledger would hold it, with its traceback on file.
     """
     experiment = search.experiment
-    best = _read_json(experiment.best_path)
+    best = experiment.read_best()
     if best is None or "test_accuracy" in best["metrics"]:
         return None
     store = str(search.store.path.resolve())
     try:
         task = search.place.evaluation(experiment)
-        metrics = run_like_a_trial(*task, store, "test", nodes=search.nodes, resources=search.resources)
+        measured = run_like_a_trial(*task, store, "test", nodes=search.nodes, resources=search.resources)
     except Exception as error:
         return record_failure(experiment.path, describe_failure(error))
-    experiment.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
+    experiment.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])
     return None
 
 
@@ -100,7 +99,7 @@ def print_summary(
     """What was found, failed and paid, and where to look further; `untested` is why the best trial was not tested."""
     experiment = search.experiment
     causes = group_failures(recorder.trials.values())
-    best = _read_json(experiment.best_path)
+    best = experiment.read_best()
     if best is not None:
         console.print(_best_table(best, search.space))
         for line in schedule_lines(best.get("schedule", ())):
@@ -122,7 +121,7 @@ def print_summary(
 
 def _confirmation_lines(search: Search, best: Mapping[str, Any] | None) -> list[str]:
     if best is not None and "confirmation" in best:
-        return confirmation_lines(_read_json(search.experiment.confirmation_path) or {})
+        return confirmation_lines(read_json(search.experiment.confirmation_path) or {})
     if not awaits_confirmation(search):
         return []
     return ["The best configs are not confirmed, so none is tested yet: go on with --resume."]
@@ -141,7 +140,7 @@ def _best_table(best: Mapping[str, Any], space: Space) -> Table:
         view.add_row(name, Text(_short(best["config"][name])))
     view.add_section()
     for name, value in best["metrics"].items():
-        if name.startswith(("val_", "test_")):
+        if name.startswith(("val_", "test_")) and "generalised" not in name:  # `best.json` has these
             view.add_row(name, _short(value))
     return view
 
@@ -189,10 +188,3 @@ def _replace_folder(source: Path, target: Path) -> None:
     shutil.copytree(source, fresh)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values

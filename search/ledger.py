@@ -350,6 +350,9 @@ def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
 
 def _fold_report(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     report = {key: value for key, value in event.items() if key not in ("event", "trial_id")}
+    for name, value in report.items():
+        if isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}, and no number")
     epoch = int(report["epoch"])
     while trial.reports and trial.reports[-1]["epoch"] >= epoch:
         trial.reports.pop()

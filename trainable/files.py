@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainable.errors import ConfigError
+from trainable.errors import ConfigError, ExperimentError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -32,6 +32,19 @@ def user_path(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"a path must begin with ~ only before a user's name or /, but got {str(text)!r}.") from error
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is no such file. Raises `ExperimentError` where it holds something else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ExperimentError(f"{path} must hold a JSON object, but: {error}. Restore or remove it.") from error
+    if not isinstance(document, dict):
+        raise ExperimentError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+    return document
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

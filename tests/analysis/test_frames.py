@@ -144,6 +144,14 @@ def test_a_broken_manifest_is_named(make):
         load(path)
 
 
+def test_a_manifest_whose_data_are_no_block_is_refused(make):
+    path = make(trials=0)
+    manifest = json.loads((path / "experiment.json").read_text())
+    (path / "experiment.json").write_text(json.dumps({**manifest, "dataset": "faces"}))
+    with pytest.raises(ExperimentError, match="must say which data the search is of, but its dataset is 'faces'"):
+        load(path)
+
+
 def test_chance_counts_the_classes_that_were_trained(make):
     path = make(trials=0)
     assert load_experiment(path).chance == pytest.approx(1 / 7)

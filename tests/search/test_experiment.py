@@ -8,6 +8,7 @@ import pytest
 
 from search.experiment import Experiment, git_commit, hardware, versions
 from search.ledger import Inherited
+from search.options import SearchOptions
 from search.run import main
 from trainable.config import load_config
 from trainable.errors import ExperimentError
@@ -165,3 +166,31 @@ def test_the_commit_is_that_of_the_projects_own_repository(tmp_path: Path) -> No
     assert git_commit(tmp_path / "sub") is None  # installed inside somebody else's repository
     (tmp_path / "sub" / "file").write_text("2")
     assert git_commit(tmp_path) == f"{commit}-dirty"
+
+
+@pytest.mark.parametrize("dataset", ["faces", None, ["faces"]])
+def test_data_that_are_no_block_are_refused(tmp_path: Path, dataset: object) -> None:
+    experiment = Experiment.create(tmp_path, "demo", {**MANIFEST, "dataset": {"name": "faces"}})
+    assert experiment.read_dataset() == {"name": "faces"}
+
+    experiment.manifest_path.write_text(json.dumps({"dataset": dataset}))
+    with pytest.raises(ExperimentError, match=r"must say which data the search is of, .* but its dataset is"):
+        experiment.read_manifest()
+
+
+def test_data_that_are_missing_are_refused_by_who_needs_them(tmp_path: Path) -> None:
+    experiment = Experiment.create(tmp_path, "demo", MANIFEST)
+    experiment.manifest_path.write_text("{}")
+    assert experiment.read_manifest() == {}
+    with pytest.raises(ExperimentError, match=r"its dataset is None\. Restore the file"):
+        experiment.read_dataset()
+
+
+def test_a_torn_best_is_said_before_its_search_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = SearchOptions(storage=str(tmp_path), name="demo").to_dict()
+    experiment = Experiment.create(tmp_path, "demo", {**MANIFEST, "options": options})
+    experiment.best_path.write_text("{")
+
+    assert main(["--resume", str(experiment.path)]) == 2
+    assert "best.json must hold a JSON object, but: Expecting" in (error := capsys.readouterr().err)
+    assert "Restore or remove it." in error

@@ -195,6 +195,7 @@ def test_events_of_later_versions_are_passed_over() -> None:
         {"event": "report"},
         {"event": "report", "trial_id": "a", "time": 1.0},
         {"event": "report", "trial_id": "a", "time": 1.0, "epoch": "x"},
+        {"event": "report", "trial_id": "a", "time": 1.0, "epoch": 1, "val_accuracy": "0.5"},
     ],
 )
 def test_an_event_of_another_shape_is_named(event: dict[str, object]) -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from trainable.errors import ConfigError
-from trainable.files import user_path, write_atomically, write_json
+from trainable.errors import ConfigError, ExperimentError
+from trainable.files import read_json, user_path, write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -52,3 +52,14 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_the_home_of_nobody_is_named() -> None:
     with pytest.raises(ConfigError, match="'~nobody-of-that-name/run'"):
         user_path("~nobody-of-that-name/run")
+
+
+def test_json_is_read_back_and_what_is_none_is_refused_with_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "best.json"
+    assert read_json(path) is None
+    write_json(path, {"epoch": 3})
+    assert read_json(path) == {"epoch": 3}
+    for text, why in (("{", "but: Expecting"), ("[1]", "but holds a list"), ("\udcff", "but: ")):
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        with pytest.raises(ExperimentError, match=f"best.json must hold a JSON object, {why}"):
+            read_json(path)

@@ -15,15 +15,14 @@ A trial that goes on from another's checkpoint takes that into its own last/, th
 begun again, it goes on from what it has trained since.
 """
 
-import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainable.files import write_json
+from trainable.files import read_json, write_json
 from trainable.slot import shared_checkpoints
 from trainable.slot.failure import Failure, describe_failure, is_device_broken, with_sizes
 from trainable.slot.runner import Runner, WorkersLostError, enter_working_folder
@@ -37,6 +36,8 @@ class SlotOptions:
 
     store: str
     """Path of the data store."""
+    unseen: Mapping[str, Sequence[str]] | None = None
+    """The classes that are not trained, as `trainable.data.unseen.UnseenClasses` gives them."""
     checkpoints: str
     """Folder that gets one folder per trial."""
     metric: str
@@ -160,13 +161,13 @@ class Slot:
         else:
             self._take(self._origin)
             epochs_done = self._runner.start(self._config, self._folder / "last", inherited=True)
-        report = _read_json(self._folder / "report.json")
+        report = read_json(self._folder / "report.json")
         return report if report is not None and report["epoch"] == epochs_done else None
 
     def _take(self, origin: Mapping[str, Any]) -> None:
         """Let the origin's checkpoint be the trial's last one, once; the trial's own last report was delivered."""
         marker = self._folder / "origin.json"
-        if _read_json(marker) == origin:
+        if read_json(marker) == origin:
             return
         (self._folder / "report.json").unlink(missing_ok=True)
         shared_checkpoints.take(Path(self._options.population), origin, self._folder / "last")
@@ -185,7 +186,7 @@ class Slot:
         require_finite(report)
 
     def _keep_best(self, report: Mapping[str, Any]) -> None:
-        best = _read_json(self._folder / "best.json")
+        best = read_json(self._folder / "best.json")
         value = report[self._options.metric]
         sign = 1 if self._options.mode == "max" else -1
         if best is None or sign * value > sign * best[self._options.metric]:
@@ -209,11 +210,3 @@ class Slot:
         except Exception as error:
             self.retire_reason = f"its memory could not be released: {error}"
         self._files.leave(self._trial_id, self._folder)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file that `write_json` wrote; None where there is none."""
-    if not path.exists():
-        return None
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
