@@ -6,7 +6,7 @@ import math
 import multiprocessing
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from trainable.data.source import BrokenRecord, Record
+from trainable.data.source import AnyRecord, BrokenRecord, LeftOut, Record
 from trainable.errors import DataError
 
 CHUNK_RECORDS = 512
@@ -44,18 +44,26 @@ class DecodedChunk:
     """(N,) bool: the image has one colour only, give or take `FLAT_LEVELS`."""
     broken: list[BrokenRecord]
     """The records that gave no image."""
+    left_out: Counter[str]
+    """Reason -> records that were not to be decoded."""
 
     @property
     def records(self) -> int:
         """How many records went in."""
-        return len(self.splits) + len(self.broken)
+        return len(self.splits) + len(self.broken) + self.left_out.total()
 
 
-def decode_image(image: bytes | str | Path | np.ndarray, image_size: int, channels: int) -> np.ndarray:
+def decode_image(
+    image: bytes | str | Path | np.ndarray,
+    image_size: int,
+    channels: int,
+    box: tuple[float, float, float, float] | None = None,
+) -> np.ndarray:
     """Decode one image (see `Record.image`) to uint8 (S, S), or (S, S, 3) where `channels` is 3.
 
-    A photo is turned upright by its EXIF tag, cropped to the square in its middle, and resized to S = `image_size`;
-    one that has the wanted size and kind already keeps its pixels. Raises `ValueError` or what Pillow raises.
+    A photo is cropped to `box` (see `Record.box`), else turned upright by its EXIF tag; then cropped to the square in
+    its middle, and resized to S = `image_size`; one that has the wanted size and kind already keeps its pixels. Raises
+    `ValueError` or what Pillow raises.
     """
     if isinstance(image, np.ndarray):
         return _fit(_from_array(image), image_size, channels)
@@ -63,22 +71,25 @@ def decode_image(image: bytes | str | Path | np.ndarray, image_size: int, channe
         return _fit(_from_text(image), image_size, channels)
     with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
         # JPEGs may be decoded at a fraction of their size, and straight to gray; twice the wanted size is kept.
-        opened.draft(_MODES[channels], (2 * image_size, 2 * image_size))
+        whole = opened.size
+        enlarged = min(whole) / max(1.0, min(box[2:])) if box else 1.0
+        opened.draft(_MODES[channels], (math.ceil(2 * image_size * enlarged),) * 2)
         opened.load()
-        return _fit(ImageOps.exif_transpose(opened), image_size, channels)
+        upright = _cropped(opened, box, whole) if box else ImageOps.exif_transpose(opened)
+        return _fit(upright, image_size, channels)
 
 
-def decode_chunk(records: list[Record | BrokenRecord], image_size: int, channels: int) -> DecodedChunk:
+def decode_chunk(records: list[AnyRecord], image_size: int, channels: int) -> DecodedChunk:
     """Decode some records; those that cannot be decoded come back as `broken`."""
     whole: list[Record] = []
     images: list[np.ndarray] = []
-    broken: list[BrokenRecord] = []
+    broken = [record for record in records if isinstance(record, BrokenRecord)]
+    left_out = Counter(record.reason for record in records if isinstance(record, LeftOut))
     for record in records:
-        if isinstance(record, BrokenRecord):
-            broken.append(record)
+        if not isinstance(record, Record):
             continue
         try:
-            images.append(decode_image(record.image, image_size, channels))
+            images.append(decode_image(record.image, image_size, channels, record.box))
             whole.append(record)
         except Exception as error:  # Pillow raises nearly anything for a damaged file
             broken.append(BrokenRecord(origin=record.origin, reason=_reason(error)))
@@ -92,11 +103,12 @@ def decode_chunk(records: list[Record | BrokenRecord], image_size: int, channels
         digests=[blake2b(image.tobytes(), digest_size=16).digest() for image in images],
         flat=np.all(pixels.max(axis=1) - pixels.min(axis=1) <= FLAT_LEVELS, axis=1),
         broken=broken,
+        left_out=left_out,
     )
 
 
 def decode_all(
-    records: Iterable[Record | BrokenRecord], image_size: int, channels: int, *, workers: int = 0
+    records: Iterable[AnyRecord], image_size: int, channels: int, *, workers: int = 0
 ) -> Iterator[DecodedChunk]:
     """Decode all records, in their order, in `workers` processes (0: one per core, at most 16).
 
@@ -121,7 +133,7 @@ def default_workers() -> int:
 
 
 def _decode_in_processes(
-    chunks: Iterable[list[Record | BrokenRecord]], image_size: int, channels: int, workers: int
+    chunks: Iterable[list[AnyRecord]], image_size: int, channels: int, workers: int
 ) -> Iterator[DecodedChunk]:
     """Keep a few chunks per process under way, so that a set larger than the memory passes through."""
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent)
@@ -147,13 +159,13 @@ def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _chunks(records: Iterable[Record | BrokenRecord], rows: int) -> Iterator[list[Record | BrokenRecord]]:
+def _chunks(records: Iterable[AnyRecord], rows: int) -> Iterator[list[AnyRecord]]:
     iterator = iter(records)
     while chunk := list(itertools.islice(iterator, rows)):
         yield chunk
 
 
-def _holds_arrays(chunk: list[Record | BrokenRecord]) -> bool:
+def _holds_arrays(chunk: list[AnyRecord]) -> bool:
     return all(isinstance(record, Record) and isinstance(record.image, np.ndarray) for record in chunk)
 
 
@@ -175,6 +187,17 @@ def _from_text(text: str) -> Image.Image:
     if values.min() < 0 or values.max() > 255:
         raise ValueError(f"its pixels must be 0 to 255, but are {values.min()} to {values.max()}")
     return Image.fromarray(values.astype(np.uint8).reshape(side, side))
+
+
+def _cropped(image: Image.Image, box: tuple[float, float, float, float], whole: tuple[int, int]) -> Image.Image:
+    """What of `box` lies in the image, which was decoded at a fraction of its `whole` size; raises `ValueError`."""
+    across, down = image.width / whole[0], image.height / whole[1]
+    left, top, width, height = box
+    right, bottom = min(round((left + width) * across), image.width), min(round((top + height) * down), image.height)
+    left, top = max(round(left * across), 0), max(round(top * down), 0)
+    if left >= right or top >= bottom:
+        raise ValueError(f"its face box {box} lies outside the image of {whole[0]} x {whole[1]} pixels")
+    return image.crop((left, top, right, bottom))
 
 
 def _fit(image: Image.Image, image_size: int, channels: int) -> np.ndarray:

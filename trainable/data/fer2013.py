@@ -30,6 +30,7 @@ from trainable.data.folder import (
     subfolders,
 )
 from trainable.data.source import BrokenRecord, PrepareOptions, Record, Source
+from trainable.data.tables import count_rows, require_columns
 from trainable.data.vocabulary import VOCABULARIES, canonical_name
 from trainable.errors import DataError
 
@@ -95,16 +96,14 @@ def _find(root: Path, options: PrepareOptions) -> Found:
 
 
 def _csv_edition(file: Path) -> Found:
-    with file.open("rb") as handle:
-        lines = sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
-    return Found("csv", _csv_records(file), [file], max(0, lines - 1))
+    return Found("csv", _csv_records(file), [file], count_rows(file))
 
 
 def _csv_records(file: Path) -> Records:
     with file.open(encoding="utf-8", errors="replace", newline="") as handle:
         rows = csv.reader(handle)
         columns = [name.strip().lower() for name in next(rows, [])]
-        _require_columns(file, columns, ("emotion", "pixels", "usage"))
+        require_columns(file, columns, ("emotion", "pixels", "usage"))
         emotion, pixels, usage = (columns.index(name) for name in ("emotion", "pixels", "usage"))
         try:
             for row in filter(None, rows):
@@ -123,7 +122,7 @@ def _parquet_edition(files: list[Path]) -> Found:
     for file in files:
         with _parquet_errors(file):
             opened = pq.ParquetFile(file)
-        _require_columns(file, opened.schema_arrow.names, PARQUET_COLUMNS)
+        require_columns(file, opened.schema_arrow.names, PARQUET_COLUMNS)
         total += opened.metadata.num_rows
     return Found("parquet", (record for file in files for record in _parquet_records(file)), files, total)
 
@@ -183,11 +182,3 @@ def _parquet_errors(file: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file} must be a whole parquet file, but: {error}.") from error
-
-
-def _require_columns(file: Path, columns: list[str], wanted: tuple[str, ...]) -> None:
-    if missing := [name for name in wanted if name not in columns]:
-        raise DataError(
-            f"{file} must have the columns {', '.join(wanted)}, but lacks {', '.join(missing)}; it has "
-            f"{', '.join(columns) or 'none'}."
-        )

@@ -12,11 +12,13 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from trainable.data.affectnet import read_affectnet
 
 from trainable.data.decoding import DecodedChunk, decode_all
 from trainable.data.fer2013 import read_fer2013
@@ -59,6 +61,7 @@ DATASETS: dict[str, Reader] = {
 
 def dataset_names() -> tuple[str, ...]:
     """The names that `prepare_store` takes."""
+    "affectnet": read_affectnet,
     return tuple(DATASETS)
 
 
@@ -143,7 +146,7 @@ def _prepare(target: Path, source: Source, key: str, options: PrepareOptions, wo
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent) as scratch:
         spools = {name: Spool(Path(scratch) / name) for name in SPLITS}
         chunks = decode_all(source.records, source.image_size, source.channels, workers=workers)
-        broken = _fill(spools, _shown(chunks, source, progress), source, options.max_broken)
+        broken, left_out = _fill(spools, _shown(chunks, source, progress), source, options.max_broken)
         _require_images(spools, source)
         masks = {} if options.keep_duplicates else unwanted_for_training(spools)
         train = spools["train"].take(~np.any(list(masks.values()), axis=0) if masks else None)
@@ -160,7 +163,8 @@ def _prepare(target: Path, source: Source, key: str, options: PrepareOptions, wo
             },
             source=source.source | {"options": dataclasses.asdict(options), "key": key},
             dropped={"duplicate_of_evaluation": 0, "flat": 0, "broken": len(broken)}
-            | {reason: int(mask.sum()) for reason, mask in masks.items()},
+            | {reason: int(mask.sum()) for reason, mask in masks.items()}
+            | left_out,
         )
     if progress:
         images = sum(sum(split.values()) for split in store.manifest.counts.values())
@@ -181,10 +185,15 @@ def _require_trained_classes(labels: np.ndarray, source: Source) -> None:
 
 def _fill(
     spools: Mapping[str, Spool], chunks: Iterator[DecodedChunk], source: Source, max_broken: int
-) -> list[BrokenRecord]:
-    """Spool all chunks; returns what was broken, and raises `DataError` once that is more than `max_broken`."""
+) -> tuple[list[BrokenRecord], Counter[str]]:
+    """Spool all chunks; returns what was broken, and why how many others were left out.
+
+    Raises `DataError` once more than `max_broken` are broken.
+    """
+    left_out: Counter[str] = Counter()
     broken: list[BrokenRecord] = []
     for chunk in chunks:
+        left_out += chunk.left_out
         broken.extend(chunk.broken)
         if len(broken) > max_broken:
             raise DataError(
@@ -195,7 +204,7 @@ def _fill(
             spool.add(chunk, name)
     if broken:
         _say(f"warning: skipped {len(broken)} unreadable of {_place(source)}: {_named(broken)}")
-    return broken
+    return broken, left_out
 
 
 def _require_images(spools: Mapping[str, Spool], source: Source) -> None:

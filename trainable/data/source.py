@@ -27,6 +27,16 @@ class Record:
     """An encoded image, gray pixels as text ("70 80 82 …", a square), a file, or uint8 (H, W) or (H, W, 3)."""
     origin: str
     """File and row, for messages."""
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, width and height of the face in an encoded image, in its pixels; None is the whole image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A row or file that the data set has and the store is not to have; it is counted by its reason."""
+
+    reason: str
+    """Such as "uncertain"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +47,9 @@ class BrokenRecord:
     """File and row."""
     reason: str
     """What is wrong with it."""
+
+
+AnyRecord = Record | BrokenRecord | LeftOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +66,7 @@ class Source:
     """Side of the stored square images, in pixels; records of another size are cropped and resized to it."""
     channels: int
     """1 (gray) or 3 (RGB) in the store; records of another kind are converted."""
-    records: Iterable[Record | BrokenRecord]
+    records: Iterable[AnyRecord]
     """Read once; within a split, their order is the store's."""
     source: dict[str, Any]
     """Where it came from (path, edition, seed), for the manifest; JSON values only."""

@@ -179,3 +179,21 @@ def test_a_process_that_dies_is_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setattr(decoding, "_leave_interrupts_to_parent", functools.partial(os._exit, 1))
     with pytest.raises(DataError, match=r"must live to the end, but one died.*`glance-prepare --workers 1`"):
         list(decode_all(many(8), 48, 1, workers=2))
+
+
+@pytest.mark.parametrize("side", [32, 512])
+def test_a_face_box_is_cropped_also_from_a_jpeg_that_is_decoded_smaller(side):
+    pixels = np.zeros((side, side), np.uint8)
+    pixels[side // 2 :, side // 2 :] = 200
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "JPEG", quality=95)
+    decoded = decode_image(sink.getvalue(), 8, 1, (side // 2, side // 2, side // 2, side // 2))
+    assert abs(float(np.median(decoded)) - 200) <= 2
+
+
+def test_a_face_box_that_goes_beyond_the_image_is_cut_and_one_outside_is_refused():
+    sink = io.BytesIO()
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(sink, "PNG")
+    assert (decode_image(sink.getvalue(), 8, 1, (-5, 10, 30, 30)) == 90).all()
+    with pytest.raises(ValueError, match="lies outside the image of 20 x 20 pixels"):
+        decode_image(sink.getvalue(), 8, 1, (20, 0, 10, 10))

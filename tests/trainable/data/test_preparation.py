@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from trainable.data import preparation
-from trainable.data.preparation import dataset_names, prepare_store, stores_folder
+from trainable.data.preparation import dataset_names, prepare_store
 from trainable.data.source import BrokenRecord, PrepareOptions, Record, Source
-from trainable.data.store import Store
+from trainable.data.store import Store, stores_folder
 from trainable.errors import DataError
 
 
@@ -119,7 +119,7 @@ def test_the_seed_draws_other_faces():
 
 
 def test_data_set_names():
-    assert dataset_names() == ("synthetic", "fer2013", "folder")
+    assert dataset_names() == ("synthetic", "fer2013", "affectnet", "folder")
 
 
 class TestDropping:
