@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from trainable.storage.pieces import GrowingFile
@@ -15,6 +15,8 @@ from trainable.storage.trial_objects import OUTBOX
 from trainable.storage.uploader import Job, Uploader
 
 LOOK_SECONDS = 1.0
+LOOK_SHARE = 0.05
+"""Looking at all files takes at most this share of the time: with 10,000 trials it happens less often."""
 GROWING = ("ledger.jsonl", "study.log")
 """Files that only grow, and without which a search cannot go on."""
 GROWING_SECONDS = 2.0
@@ -53,6 +55,7 @@ class Mirror:
         self._growing: dict[str, GrowingFile] = {}
         self._seen: dict[str, Signature] = {}
         self._last: dict[str, float] = {}
+        self._next_walk = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_until_ended, name="mirror", daemon=True)
 
@@ -63,12 +66,12 @@ class Mirror:
     def look(self, *, everything: bool = False) -> None:
         """Submit what changed and was not uploaded a moment ago; with `everything`, also what was."""
         now = self._clock()
-        changed = {}
-        for path in self._files():
-            with contextlib.suppress(FileNotFoundError):
-                signature = _signature(self._folder / path)
-                if self._seen.get(path) != signature and (everything or now >= self._due(path)):
-                    changed[path] = signature
+        found = self._walk() if everything or now >= self._next_walk else self._growing_files()
+        changed = {
+            path: signature
+            for path, signature in found.items()
+            if self._seen.get(path) != signature and (everything or now >= self._due(path))
+        }
         for path in sorted(changed, key=lambda path: path not in GROWING):
             self._submit(path)
             self._seen[path], self._last[path] = changed[path], now
@@ -111,23 +114,42 @@ class Mirror:
             return 0.0
         return self._last[path] + (GROWING_SECONDS if path in GROWING else OTHER_SECONDS)
 
-    def _files(self) -> list[str]:
-        found = []
-        for root, folders, names in os.walk(self._folder):
-            here = Path(root).relative_to(self._folder)
-            folders[:] = [name for name in folders if self._is_mirrored(here / name)]
-            found += [(here / name).as_posix() for name in names if self._is_mirrored(here / name)]
-        return sorted(found)
+    def _walk(self) -> dict[str, Signature]:
+        """Every file; the longer that takes, the later comes the next time."""
+        began = self._clock()
+        found = dict(self._below(""))
+        self._next_walk = began + (self._clock() - began) / LOOK_SHARE
+        return found
 
-    def _is_mirrored(self, path: Path) -> bool:
-        return not path.name.startswith(".") and path.as_posix() not in self._without
+    def _growing_files(self) -> dict[str, Signature]:
+        found = {}
+        for path in GROWING:
+            with contextlib.suppress(FileNotFoundError):
+                found[path] = _signature((self._folder / path).stat())
+        return found
+
+    def _below(self, folder: str) -> Iterator[tuple[str, Signature]]:
+        """Every file below a folder of the whole, such as `best/`; below all of it where that is empty."""
+        try:
+            entries = sorted(os.scandir(self._folder / folder), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            path = folder + entry.name
+            if entry.name.startswith(".") or path in self._without:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._below(f"{path}/")
+            elif entry.is_file():
+                with contextlib.suppress(FileNotFoundError):
+                    yield path, _signature(entry.stat())
 
     def _submit(self, path: str) -> None:
         for name, together in TOGETHER.items():
             if path.split("/")[0] in together:
                 self._uploader.submit(name, _Together(self, together))
                 return
-        self._uploader.submit(path, _File(self, path))
+        self._uploader.submit(path, _File(self, path), first=path in GROWING)
 
     def upload(self, path: str) -> None:
         """Upload one file as it is now; one that is gone is passed over."""
@@ -142,7 +164,7 @@ class Mirror:
     def upload_together(self, names: tuple[str, ...]) -> None:
         """Upload files of these names or in folders of these names, in this order; others there are removed."""
         for name in names:
-            paths = [path for path in self._files() if path.split("/")[0] == name]
+            paths = sorted(path for path, _ in self._below("") if path.split("/")[0] == name)
             for path in paths:
                 self.upload(path)
             there = self._storage.sizes(f"{self._prefix}/{name}/")
@@ -199,6 +221,5 @@ class _Removal(Job):
         """It holds nothing."""
 
 
-def _signature(path: Path) -> Signature:
-    status = path.stat()
+def _signature(status: os.stat_result) -> Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns

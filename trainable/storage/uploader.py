@@ -68,13 +68,18 @@ class Uploader:
         for number in range(threads):
             threading.Thread(target=self._work, name=f"upload-{number}", daemon=True).start()
 
-    def submit(self, key: str, job: Job) -> None:
-        """Upload `job`; one of the same key that has not begun is discarded, and one that runs is finished before."""
+    def submit(self, key: str, job: Job, *, first: bool = False) -> None:
+        """Upload `job`, after all that wait or before them.
+
+        One of the same key that has not begun is discarded, and one that runs is finished before.
+        """
         with self._changed:
             before = self._state.waiting.pop(key, None)
             closed = self._state.closed
             if not closed:
                 self._state.waiting[key] = _Entry(job, *((before.tries, before.due) if before else ()))
+            if first and not closed:
+                self._state.waiting = {key: self._state.waiting.pop(key), **self._state.waiting}
             self._changed.notify_all()
         if before is not None:
             before.job.discard()

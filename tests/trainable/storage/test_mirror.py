@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainable.errors import ExperimentError
-from trainable.storage.mirror import GROWING_SECONDS, OTHER_SECONDS, Mirror
+from trainable.storage.mirror import GROWING_SECONDS, LOOK_SHARE, OTHER_SECONDS, Mirror
 from trainable.storage.pieces import read_growing
 from trainable.storage.trial_objects import visible_files
 from trainable.storage.uploader import Uploader
@@ -171,6 +171,26 @@ def test_one_call_in_five_failing_and_an_outage_lose_nothing(
     bring_up_to_date(storage, "demo", tmp_path / "other", WITHOUT)
 
     assert content(tmp_path / "other") == content(folder)
+
+
+def test_looking_at_many_files_is_spread_but_the_ledger_is_looked_at_each_time(
+    storage: Any, uploader: Uploader, folder: Path
+) -> None:
+    seconds = iter([0.0, 0.0, 1.0, GROWING_SECONDS, *[1 / LOOK_SHARE] * 3])  # the first walk takes a second
+    mirror = Mirror(storage, "demo", folder, uploader, clock=lambda: next(seconds))
+    mirror.look()
+    uploader.flush(LIMIT)
+    storage.calls.clear()
+
+    append(folder, "line 4\n")
+    write(folder, "report.html", "new")
+    mirror.look()
+    uploader.flush(LIMIT)
+    assert {key.split(".")[0] for _, key in storage.calls} == {"demo/ledger"}
+
+    mirror.look()
+    uploader.flush(LIMIT)
+    assert "demo/report.html" in {key for _, key in storage.calls}
 
 
 def test_what_cannot_be_delivered_is_named(mirror: Mirror, storage: Any) -> None:

@@ -37,7 +37,10 @@ def stub(storage: S3Storage) -> Stubber:
     return stubber
 
 
-def test_what_is_put_is_read_listed_and_deleted(storage: S3Storage, tmp_path: Path) -> None:
+def test_what_is_put_is_read_listed_and_deleted(
+    storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.storage.s3.PART_BYTES", 1 << 23)
     large = os.urandom(20_000_000)
     (tmp_path / "weights").write_bytes(large)
     storage.put("demo/눈빛 a=1.json", b"{}")

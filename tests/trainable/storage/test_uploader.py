@@ -124,6 +124,21 @@ def test_a_version_that_is_being_uploaded_is_finished_before_the_next(uploader: 
     assert remote.versions == {"k": [0, 2]}
 
 
+def test_what_comes_first_is_uploaded_before_all_that_wait(remote: Remote) -> None:
+    uploader = Uploader(threads=1, delay=lambda tries: 0.001)
+    remote.gate.clear()
+    for number in range(5):
+        uploader.submit(f"k{number}", Version(remote, f"k{number}", 0))
+        while number == 0 and not remote.attempts:
+            threading.Event().wait(0.001)
+    uploader.submit("ledger", Version(remote, "ledger", 0), first=True)
+    remote.gate.set()
+
+    assert uploader.flush(LIMIT) == []
+    uploader.close()
+    assert list(remote.versions)[:2] == ["k0", "ledger"]
+
+
 def test_what_is_withdrawn_is_not_uploaded_any_more(uploader: Uploader, remote: Remote) -> None:
     remote.fails = lambda: True
     uploader.submit("k", Version(remote, "k", 0))
