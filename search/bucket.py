@@ -16,7 +16,7 @@ from typing import Any
 from search.experiment import CHECKPOINTS, Experiment, require_usable
 from search.ledger import TrialRecord
 from search.place import Say
-from trainable.data.preparation import stores_folder
+from trainable.data.store import stores_folder
 from trainable.errors import ExperimentError, StorageError
 from trainable.storage.lease import LEASE_NAME, Lease
 from trainable.storage.mirror import Mirror

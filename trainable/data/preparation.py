@@ -8,7 +8,6 @@ compare with published ones.
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -25,7 +24,15 @@ from trainable.data.fer2013 import read_fer2013
 from trainable.data.folder import read_folder
 from trainable.data.source import BrokenRecord, PrepareOptions, Source
 from trainable.data.spool import Spool, unwanted_for_training
-from trainable.data.store import SPLITS, STORE_VERSION, Store, check_replaceable, is_store, write_store
+from trainable.data.store import (
+    SPLITS,
+    STORE_VERSION,
+    Store,
+    check_replaceable,
+    is_store,
+    stores_folder,
+    write_store,
+)
 from trainable.data.synthetic import read_synthetic
 from trainable.errors import DataError, nearest
 from trainable.files import user_path
@@ -103,14 +110,6 @@ def prepare_store(
     except OSError as error:
         raise DataError(f"{dataset} cannot be prepared: {error.filename or data_path}: {error.strerror}.") from error
     return target
-
-
-def stores_folder() -> Path:
-    """Where stores go by default: $GLANCE_CACHE/stores, or glance/stores in $XDG_CACHE_HOME or ~/.cache."""
-    if cache := os.environ.get("GLANCE_CACHE"):
-        return Path(cache).expanduser() / "stores"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "glance" / "stores"
 
 
 def _key(source: Source, options: PrepareOptions) -> str:

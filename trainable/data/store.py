@@ -13,9 +13,10 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -95,7 +96,7 @@ class Store:
         while True:
             text = _read_manifest(path)
             try:
-                manifest = _parse_manifest(path, text)
+                manifest = parse_manifest(path, text)
                 splits = {name: _map_split(path / f"{name}.arrow", manifest) for name in SPLITS}
             except DataError:
                 if _read_manifest(path) == text:
@@ -139,12 +140,24 @@ def is_store(path: str | Path) -> bool:
     return (Path(path) / MANIFEST_NAME).is_file()
 
 
+def stores_folder() -> Path:
+    """Where stores go by default: $GLANCE_CACHE/stores, or glance/stores in $XDG_CACHE_HOME or ~/.cache."""
+    if cache := os.environ.get("GLANCE_CACHE"):
+        return Path(cache).expanduser() / "stores"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "glance" / "stores"
+
+
+def foreign_names(names: Iterable[str]) -> list[str]:
+    """Those of some files' names that no store has, sorted."""
+    return sorted(set(names) - {MANIFEST_NAME, *(f"{name}.arrow" for name in SPLITS)})
+
+
 def check_replaceable(path: str | Path) -> None:
     """Raise `DataError` where a path holds anything but a store, whole or torn: that is not ours to remove."""
     path = Path(path)
-    ours = {MANIFEST_NAME, *(f"{name}.arrow" for name in SPLITS)}
     try:
-        foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
+        foreign = foreign_names(entry.name for entry in path.iterdir())
     except FileNotFoundError:
         return
     except NotADirectoryError:
@@ -198,7 +211,7 @@ def write_store(
         text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
         (temporary / MANIFEST_NAME).write_text(text, encoding="utf-8")
         store = Store.open(temporary)
-        _move_into_place(temporary, path, text)
+        move_into_place(temporary, path, text)
     except OSError as error:
         raise DataError(f"a store must be writable at {path}, but {error.filename}: {error.strerror}.") from error
     finally:
@@ -217,8 +230,8 @@ def _read_manifest(path: Path) -> str:
         raise _torn(path, f"its {MANIFEST_NAME} cannot be read ({error})") from error
 
 
-def _parse_manifest(path: Path, text: str) -> Manifest:
-    """The manifest of a store, with its version checked first; raises `DataError`."""
+def parse_manifest(path: str | Path, text: str) -> Manifest:
+    """The manifest of the store at a path or address, with its version checked first; raises `DataError`."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -264,7 +277,7 @@ def _write_split(file: Path, split: Split) -> None:
         writer.write_batch(batch)
 
 
-def _move_into_place(temporary: Path, path: Path, manifest_text: str) -> None:
+def move_into_place(temporary: Path, path: Path, manifest_text: str) -> None:
     """Rename the finished store to its place; keep a whole one with the same manifest, as another writer puts there."""
     while True:
         try:
@@ -352,5 +365,5 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _torn(path: Path, problem: str) -> DataError:
+def _torn(path: str | Path, problem: str) -> DataError:
     return DataError(f"the store {path} is damaged: {problem}. Delete the folder and prepare it again.")
