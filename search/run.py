@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from search.recorder import Recorder
     from search.spaces import Space
     from trainable.data.store import Store
-    from trainable.data.unseen import UnseenClasses
     from trainable.slot.cluster import Node
 
 
@@ -53,9 +52,9 @@ def _run(argv: Sequence[str] | None) -> int:
         head_start = HeadStart.read(options, space)
         if options.resume is None:
             place.require_usable(options.name)
-        store, unseen = _open_data(options)
+        store = _open_data(options)
         with Quiet(place.folder) as quiet:
-            search, recorder, ending, untested = _search(options, space, head_start, store, unseen, place, quiet, argv)
+            search, recorder, ending, untested = _search(options, space, head_start, store, place, quiet, argv)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
         print_summary(Console(), search, recorder, ending.state, untested)
     if ending.broken is not None:
@@ -64,28 +63,21 @@ def _run(argv: Sequence[str] | None) -> int:
     return exit_status(ending.state, search.experiment.best_path.exists() and untested is None)
 
 
-def _open_data(options: "SearchOptions") -> "tuple[Store, UnseenClasses]":
-    """The data of a search, prepared where they are not yet, and which classes it does not train.
-
-    Those of one that goes on are what it began with.
-    """
+def _open_data(options: "SearchOptions") -> "Store":
+    """The data of a search, prepared where they are not yet; those of one that goes on are what it began with."""
     from search.experiment import Experiment
     from trainable.data.preparation import prepare_store
     from trainable.data.store import Store
-    from trainable.data.unseen import choose_unseen
-    from trainable.provenance import recorded_unseen, reopen_data
+    from trainable.provenance import reopen_data
 
     if options.resume is None:
         store = Store.open(prepare_store(options.dataset, options.data_path))
-        unseen = choose_unseen(options.unseen, store.manifest)
     else:
         experiment = Experiment.open(Path(options.resume))
         experiment.read_best()  # what is torn is said before anything runs
         store = reopen_data({**experiment.read_dataset(), "path": options.data_path})
-        unseen = recorded_unseen(experiment.read_dataset())
-    options.require_measured(unseen)
     store.verify()
-    return store, unseen
+    return store
 
 
 def _search(
@@ -93,7 +85,6 @@ def _search(
     space: "Space",
     head_start: "HeadStart",
     store: "Store",
-    unseen: "UnseenClasses",
     place: "Place",
     quiet: "Quiet",
     argv: Sequence[str] | None,
@@ -131,7 +122,6 @@ def _prepare(
     place: "Place",
     nodes: "list[Node]",
     quiet: "Quiet",
-    unseen: "UnseenClasses",
     argv: Sequence[str] | None,
 ) -> "Search":
     """Fit the search to the cluster, try it, and make the experiment's folder."""
@@ -145,7 +135,7 @@ def _prepare(
     from search.preflight import preflight
     from trainable.slot.cluster import current_nodes
 
-    earlier = head_start.earlier_trials(options, space, store, unseen, quiet.say)
+    earlier = head_start.earlier_trials(options, space, store, quiet.say)
     growth = find_growth(nodes, quiet.say)
     resources = resources_of(
         nodes,
@@ -176,7 +166,6 @@ def _prepare(
         nodes=nodes,
         resources=resources,
         slots=slots,
-        unseen=unseen,
         experiment=experiment,
         place=place,
         manifest=manifest,
