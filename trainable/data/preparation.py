@@ -11,14 +11,14 @@ import json
 import shutil
 import sys
 import tempfile
-from collections import Counter
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from trainable.data.affectnet import read_affectnet
 
+from trainable.data.affectnet import read_affectnet
 from trainable.data.decoding import DecodedChunk, decode_all
 from trainable.data.fer2013 import read_fer2013
 from trainable.data.folder import read_folder
@@ -61,6 +61,7 @@ def _read_synthetic(data_path: Path | None, options: PrepareOptions) -> Source:
 DATASETS: dict[str, Reader] = {
     "synthetic": _read_synthetic,
     "fer2013": read_fer2013,
+    "affectnet": read_affectnet,
     "folder": read_folder,
 }
 """Name -> reader. A new data set is a reader in a file of its own, and a line here."""
@@ -68,7 +69,6 @@ DATASETS: dict[str, Reader] = {
 
 def dataset_names() -> tuple[str, ...]:
     """The names that `prepare_store` takes."""
-    "affectnet": read_affectnet,
     return tuple(DATASETS)
 
 
@@ -189,11 +189,11 @@ def _fill(
 
     Raises `DataError` once more than `max_broken` are broken.
     """
-    left_out: Counter[str] = Counter()
     broken: list[BrokenRecord] = []
+    left_out: Counter[str] = Counter()
     for chunk in chunks:
-        left_out += chunk.left_out
         broken.extend(chunk.broken)
+        left_out += chunk.left_out
         if len(broken) > max_broken:
             raise DataError(
                 f"at most {max_broken} unreadable rows or files are skipped, but {_place(source)} has more: "
