@@ -113,29 +113,14 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
     """
     if recorder.stop_state is not None:
         return
-    os.environ.update(TUNE_SETTINGS)
-    options = search.options
-    folder = search.experiment.log.resolve()
-    scheduler = TuneScheduler(source, options.metrics[0])
-    tuner = tune.Tuner(
+    tuner = build_tuner(
         _slot_class(search),
-        tune_config=tune.TuneConfig(
-            search_alg=TuneSearcher(source, metric=options.metrics[0], mode=options.mode),
-            scheduler=scheduler,
-            num_samples=-1,
-            max_concurrent_trials=search.slots,
-            reuse_actors=True,
-            trial_name_creator=_trial_id,
-            trial_dirname_creator=_trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(folder),
-            stop=SearchStopper(recorder),
-            callbacks=[RecordingCallback(source, scheduler, recorder, tick)],
-            failure_config=tune.FailureConfig(max_failures=options.max_failures),
-            verbose=0,
-        ),
+        source,
+        recorder,
+        search.options,
+        slots=search.slots,
+        folder=search.experiment.log.resolve(),
+        tick=tick,
     )
     with _interruptible(recorder), lost_slots_are_deaths(), keys_stay_in_memory():
         try:
@@ -144,6 +129,46 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
             search.place.gather(recorder.trials.values(), search.experiment)
     if recorder.stop_state is None:
         source.end_paused()
+
+
+def build_tuner(
+    slot: Any,
+    source: TrialSource,
+    recorder: Recorder,
+    options: SearchOptions,
+    *,
+    slots: int,
+    folder: Path,
+    tick: Callable[[], None],
+    callbacks: Sequence[tune.Callback] = (),
+) -> tune.Tuner:
+    """Ray Tune, set up to run the source's trials in as many as `slots` slots; what it writes goes to `folder`/tune.
+
+    `slot` is a `tune.Trainable` with its resources; `callbacks` are called after the search's own.
+    """
+    os.environ.update(TUNE_SETTINGS)
+    metric = options.metrics[0]
+    scheduler = TuneScheduler(source, metric)
+    return tune.Tuner(
+        slot,
+        tune_config=tune.TuneConfig(
+            search_alg=TuneSearcher(source, metric=metric, mode=options.mode),
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=slots,
+            reuse_actors=True,
+            trial_name_creator=_trial_id,
+            trial_dirname_creator=_trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            stop=SearchStopper(recorder),
+            callbacks=[RecordingCallback(source, scheduler, recorder, tick), *callbacks],
+            failure_config=tune.FailureConfig(max_failures=options.max_failures),
+            verbose=0,
+        ),
+    )
 
 
 def _slot_class(search: Search) -> Any:
