@@ -152,9 +152,9 @@ class LedgerWriter:
         of = {} if confirms is None else {"confirms": confirms}
         self._append("created", trial_id, number=number, config=dict(config), **of)
 
-    def started(self, trial_id: str, *, attempt: int, node: str, pid: int) -> None:
-        """The trial got a slot; `attempt` counts from 1."""
-        self._append("started", trial_id, attempt=attempt, node=node, pid=pid)
+    def started(self, trial_id: str, *, attempt: int, node: str, pid: int, node_id: str | None = None) -> None:
+        """The trial got a slot; `attempt` counts from 1, and `node_id` is Ray's name for the node."""
+        self._append("started", trial_id, attempt=attempt, node=node, node_id=node_id, pid=pid)
 
     def retried(self, trial_id: str, *, attempt: int, failure: Mapping[str, Any]) -> None:
         """The processes of an attempt died; the trial will be started again."""

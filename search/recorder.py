@@ -147,9 +147,10 @@ class Recorder:
         """The searcher drew a trial."""
         self._ledger.created(trial_id, number, config)
 
-    def started(self, trial_id: str, *, node: str, pid: int) -> None:
+    def started(self, trial_id: str, *, node: str, pid: int, node_id: str | None = None) -> None:
         """A slot took the trial."""
-        self._ledger.started(trial_id, attempt=self.trials[trial_id].attempts + 1, node=node, pid=pid)
+        attempt = self.trials[trial_id].attempts + 1
+        self._ledger.started(trial_id, attempt=attempt, node=node, pid=pid, node_id=node_id)
         for listener in self._listeners:
             listener.started(self.trials[trial_id])
 

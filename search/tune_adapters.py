@@ -128,7 +128,8 @@ class RecordingCallback(_Unpickled, tune.Callback):
         """Record the start, unless the slot is about to retire and hand the trial on."""
         place = self._locate(trial)
         if place is not None and place["retire_reason"] is None:
-            self._recorder.started(trial.config["trial_id"], node=place["node"], pid=place["pid"])
+            where = {"node": place["node"], "pid": place["pid"], "node_id": place.get("node_id")}
+            self._recorder.started(trial.config["trial_id"], **where)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -175,7 +176,7 @@ class SearchStopper(_Unpickled, tune.Stopper):
 
 
 def locate_slot(trial: Any) -> dict[str, Any] | None:
-    """Node, pid and `retire_reason` of the slot that has the trial; None where it died just now."""
+    """Node, its id, pid and `retire_reason` of the slot that has the trial; None where it died just now."""
     try:
         place = ray.get(trial.temporary_state.ray_actor.describe.remote(), timeout=LOCATION_TIMEOUT_SECONDS)
     except (ray.exceptions.RayError, TimeoutError):

@@ -14,6 +14,7 @@ the queue, then it fails it.
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
@@ -64,8 +65,8 @@ class TrialSlot(tune.Trainable):
         return True
 
     def describe(self) -> dict[str, Any]:
-        """Where this slot runs, and whether it is about to retire."""
-        return self._slot.describe()
+        """Where this slot runs, with Ray's name for the node, and whether it is about to retire."""
+        return {**self._slot.describe(), "node_id": ray.get_runtime_context().get_node_id()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to add: each epoch's checkpoint is in the experiment's folder already."""
