@@ -17,7 +17,11 @@ from trainable.errors import ExperimentError, GlanceError
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM interrupt as Ctrl-C does. Ray, once it is connected, would end the process without a word."""
+    """Let SIGTERM interrupt as Ctrl-C does.
+
+    Ray, once it begins to connect, has a handler of its own instead, which exits without a word: that is taken for the
+    same, and after it this can be entered again.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -25,6 +29,10 @@ def terminable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from error
     finally:
         signal.signal(signal.SIGTERM, before)
 

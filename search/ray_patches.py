@@ -1,12 +1,32 @@
-"""What Ray Tune does otherwise than a search needs, and no option of Tune's changes."""
+"""What Ray and Tune do otherwise than a search needs, and no option of theirs changes."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
+from ray._private import services
+from ray._private.utils import detect_fate_sharing_support
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
+
+
+@contextlib.contextmanager
+def local_cluster_apart() -> Iterator[None]:
+    """Start the processes of a local cluster in process groups of their own.
+
+    What is sent to a search's group, as `timeout` and job managers do, then reaches the search alone, which ends in
+    order. Ray's own server would go with it, and the search wait for that for a minute until Ray's core ends it. Where
+    the kernel does not end Ray's processes with their parent, one of them does it by their common group: they stay so.
+    """
+    original = services.ConsolePopen
+    if detect_fate_sharing_support():
+        services.ConsolePopen = functools.partial(original, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = original
 
 
 @contextlib.contextmanager

@@ -95,11 +95,14 @@ def _search(
     from search.finish import awaits_confirmation, measure_on_test
     from search.ledger import LedgerWriter
     from search.passes import run_passes
+    from search.ray_patches import local_cluster_apart
     from trainable.slot.cluster import connected
 
     with ExitStack() as stack:
         stack.enter_context(files_usable())
-        nodes = stack.enter_context(connected(quiet.say, dashboard=options.workers_per_trial > 1))
+        stack.enter_context(terminable())
+        with local_cluster_apart():
+            nodes = stack.enter_context(connected(quiet.say, dashboard=options.workers_per_trial > 1))
         stack.enter_context(terminable())
         stack.enter_context(place.connected(quiet.say))
         search = _prepare(options, space, head_start, store, place, nodes, quiet, argv)

@@ -145,6 +145,27 @@ def test_sigterm_interrupts_like_ctrl_c_and_the_handler_of_before_comes_back() -
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize(("code", "raised"), [(signal.SIGTERM, KeyboardInterrupt), (1, SystemExit)])
+def test_sigterm_interrupts_also_where_ray_made_it_exit(
+    run: Callable[[Callable[[], None]], int],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    raised: type[BaseException],
+) -> None:
+    def connected(say: object, **options: object) -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: raise_now(SystemExit(code)))  # as ray.init does first
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("trainable.slot.cluster.connected", connected)
+    if raised is SystemExit:
+        with pytest.raises(SystemExit):
+            run(lambda: None)
+    else:
+        assert run(lambda: None) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_store_whose_pixels_were_changed_is_refused(
     run: Callable[[Callable[[], None]], int], faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

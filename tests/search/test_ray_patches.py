@@ -1,12 +1,15 @@
+import os
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray._private import services
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.tune.execution import class_cache
 
-from search.ray_patches import keys_stay_in_memory, lost_slots_are_deaths
+from search.ray_patches import keys_stay_in_memory, local_cluster_apart, lost_slots_are_deaths
 
 KILLED = OutOfMemoryError("Task was killed due to the node running low on memory.")
 
@@ -61,3 +64,17 @@ def test_the_keys_of_aws_go_into_no_environment_that_ray_writes_down(monkeypatch
         assert "PL_DISABLE_FORK" in asked()
         assert not {"secret", "token"} & set(asked().split("'"))
     assert "secret" in asked()
+
+
+def test_what_is_sent_to_the_group_of_a_search_does_not_reach_its_local_cluster() -> None:
+    def group_of_a_process_of_ray() -> int:
+        command = [sys.executable, "-c", "input()"]
+        process = services.start_ray_process(command, "raylet", fate_share=False, pipe_stdin=True).process
+        try:
+            return os.getpgid(process.pid)
+        finally:
+            process.communicate(b"\n")
+
+    with local_cluster_apart():
+        assert group_of_a_process_of_ray() != os.getpgrp()
+    assert group_of_a_process_of_ray() == os.getpgrp()
