@@ -29,13 +29,16 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """The address of a local cluster with 2 CPUs. Two clusters on one host disturb each other: share this one.
+    """The address of a local cluster with 2 CPUs, one for each process of the tests.
 
     It has the dashboard's process, which Ray Train asks after the actors whose resources it gives back.
     """
     import ray
 
-    ray.init(num_cpus=2, num_gpus=0, include_dashboard=True, log_to_driver=False, logging_level="WARNING")
+    from trainable.slot.cluster import local_address
+
+    with local_address() as where:
+        ray.init(where, num_cpus=2, num_gpus=0, include_dashboard=True, log_to_driver=False, logging_level="WARNING")
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 

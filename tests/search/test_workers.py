@@ -15,21 +15,23 @@ from search.run import main
 pytestmark = pytest.mark.e2e
 
 
-def kill_a_worker(after_reports: int, ledger: Path) -> None:
+def kill_a_worker(after_reports: int, ledger: Path, address: str) -> None:
     """Wait for the search to come so far, then end one of its workers as the system would."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if ledger.exists() and sum(event["event"] == "report" for event in read_ledger(ledger)) >= after_reports:
-            workers = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
+            workers = list_actors(address, filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
             os.kill(int(workers[-1].pid), signal.SIGKILL)
             return
         time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("free_resources")
-def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(faces: Path, tmp_path: Path) -> None:
+def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(
+    faces: Path, tmp_path: Path, ray_cluster: str
+) -> None:
     experiment = tmp_path / "x"
-    killer = threading.Thread(target=kill_a_worker, args=(3, experiment / LEDGER_NAME))
+    killer = threading.Thread(target=kill_a_worker, args=(3, experiment / LEDGER_NAME, ray_cluster))
     killer.start()
     arguments = ["--storage", str(tmp_path), "--name", "x", "--data-path", str(faces), "--algo", "asha"]
     arguments += ["--trials", "4", "--max-epochs", "3", "--reduction-factor", "2", "--workers-per-trial", "2"]

@@ -107,7 +107,8 @@ def _connect(say: Callable[[str], None], dashboard: bool) -> None:
         if address is not None:
             say(f"connecting to the Ray cluster at {address}")
             _require_listener(address)
-        ray.init(include_dashboard=dashboard, log_to_driver=False, logging_level=logging.WARNING)
+        with local_address() if local else contextlib.nullcontext(None) as where:
+            ray.init(address=where, include_dashboard=dashboard, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # what Ray raises has no common class: a raylet that is slow to start is `Exception`
         if local:
             raise ResourceError(f"Ray must start on this machine, but: {first_line(error)}.") from error
@@ -120,6 +121,29 @@ def _connect(say: Callable[[str], None], dashboard: bool) -> None:
             f"a Ray cluster must answer at {_address_source()}, but: {first_line(error)}. Start one there by "
             "`ray start`, or unset RAY_ADDRESS and run `ray stop` to use this machine alone."
         ) from error
+
+
+@contextlib.contextmanager
+def local_address() -> Iterator[str]:
+    """What makes `ray.init` start a local cluster, whose processes are told its address.
+
+    Ray Train looks for the cluster among the machine's processes, and finds none where there are two.
+    """
+    from ray._private.services import get_node_ip_address
+
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    told = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield "local"
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _running_cluster() -> str | None:

@@ -1,3 +1,4 @@
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +7,7 @@ import pytest
 import ray
 
 from trainable.errors import ResourceError
-from trainable.slot.cluster import Node, connected
+from trainable.slot.cluster import Node, connected, local_address
 
 
 def test_a_node_is_read_from_the_resources_that_ray_gives_it() -> None:
@@ -84,3 +85,18 @@ def test_a_cluster_that_asks_for_a_token_says_how_to_give_it(
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ResourceError, match="got none: set RAY_AUTH_MODE=token"), connected(lambda _: None):
         pass
+
+
+def test_the_processes_of_a_local_cluster_are_told_its_address_and_this_one_keeps_what_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.delenv("RAY_GCS_SERVER_PORT", raising=False)
+    with local_address() as where:
+        host, _, port = os.environ["RAY_ADDRESS"].rpartition(":")
+        assert where == "local"
+        assert port == os.environ["RAY_GCS_SERVER_PORT"]
+        with socket.socket() as gcs:
+            gcs.bind((host, int(port)))
+    assert os.environ["RAY_ADDRESS"] == "local"
+    assert "RAY_GCS_SERVER_PORT" not in os.environ

@@ -14,7 +14,7 @@ from trainable.config import TrialConfig
 from trainable.slot.failure import Failure, WorkerError
 from trainable.slot.mailbox import Answer
 from trainable.slot.runner import InProcessRunner, WorkersLostError
-from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions, explain_loss, in_step
+from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions, _build_trainer, explain_loss, in_step
 
 CONFIG = TrialConfig(
     image_tower="vit-tiny", epoch_samples=64, max_epochs=2, embedding_dim=8, augmentation=0.0, precision="float32"
@@ -30,7 +30,8 @@ def group(ray_cluster: str, faces: Path) -> Iterator[WorkerGroup]:
 
 def workers() -> list[int]:
     """Process ids of the workers that live."""
-    alive = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
+    address = ray.get_runtime_context().gcs_address
+    alive = list_actors(address, filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
     return sorted(int(actor.pid) for actor in alive if actor.pid)
 
 
@@ -129,6 +130,14 @@ def test_a_group_that_is_closed_in_the_middle_of_an_epoch_gives_its_cpus_back(
     group.close()
 
     assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+
+
+def test_ray_train_is_asked_for_the_type_of_gpu_and_for_as_few_nodes_as_will_do(tmp_path: Path) -> None:
+    options = WorkerGroupOptions(store="", workers=4, threads=2, gpus=1.0, accelerator="A100")
+    asked = _build_trainer(options, None, str(tmp_path)).scaling_config
+
+    assert asked._resources_per_worker_not_none == {"CPU": 2, "GPU": 1.0, "accelerator_type:A100": 0.001}
+    assert (asked.num_workers, asked.placement_strategy) == (4, "PACK")
 
 
 def test_nothing_runs_before_a_start() -> None:
