@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.tower_options import apply_tower_options
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from trainable.training.device_data import DeviceData
+from trainable.training.epoch_part import EpochPart
 from trainable.training.objective import Batch, Objective
 from trainable.training.parallel import distribute, held_like, rows_per_rank, whole, whole_tensors
 from trainable.training.predictor import save_model
@@ -61,6 +63,8 @@ class Trainer:
         self.ranks = ranks
         self.device = data.device
         self.state = TrainState()
+        self._part = EpochPart.none(data.device)
+        self._validation_seconds = 0.0
         batch_size = rows_per_rank(config, ranks)
         mean, std = data.pixel_statistics
         self.model = build_dual_encoder(
@@ -83,11 +87,18 @@ class Trainer:
         self._objective = Objective(replica, config.loss, ranks, self._autocast, config.accumulation)
         self.random = RandomStates(config.seed, self.device, ranks)
 
+    @property
+    def epochs_done(self) -> float:
+        """Epochs done, and what is done of the next one as a fraction."""
+        return self.state.epoch + self._part.steps / self.sampler.steps
+
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch, evaluate on validation, and return the report: the keys of `REPORT_KEYS`."""
-        start = time.perf_counter()
+        """Train one epoch to its end, evaluate on validation, and return the report: the keys of `REPORT_KEYS`."""
+        start = time.perf_counter() - self._part.seconds
         trained = self.train_epoch()
+        before = time.perf_counter()
         validation = self.evaluate("validation")
+        self._validation_seconds = time.perf_counter() - before
         return {
             "epoch": self.state.epoch,
             "samples_seen": self.state.samples_seen,
@@ -100,29 +111,39 @@ class Trainer:
         }
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass of the sampler's epoch. Raises `DivergedError` at the first loss or gradient that is not finite."""
-        self.model.train()
-        start = time.perf_counter()
-        sums = torch.zeros(2, device=self.device)  # loss, hits
-        norm_sum = 0.0
-        for indices in self.sampler.epoch(self.state.epoch):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss, hits = self._objective.backward(self._batch(indices))
-            norm_sum += self._step(loss)
-            sums += torch.stack([loss, hits.float()])
-            self.state.samples_seen += self.config.batch_size
+        """The sampler's epoch to its end, and what it came to, a part that is done included; as `advance` raises."""
+        self.advance()
+        part, self._part = self._part, EpochPart.none(self.device)
         self.state.epoch += 1
-        seconds = self._mean_over_ranks(time.perf_counter() - start)
-        loss_sum, hit_sum = self.ranks.sum(sums).tolist()
+        loss_sum, hit_sum = self.ranks.sum(part.sums).tolist()
         samples = self.sampler.steps * self.config.batch_size
         return {
-            "images_per_second": samples / seconds,
+            "images_per_second": samples / self._mean_over_ranks(part.seconds),
             "train_loss": loss_sum / (self.sampler.steps * self.ranks.world_size),
             "train_accuracy": hit_sum / samples,
             "learning_rate_now": self._rate(self.state.step - 1),
             "logit_scale_now": float(whole(self.model.logit_scale.detach())),
-            "gradient_norm": norm_sum / self.sampler.steps,
+            "gradient_norm": part.norm_sum / self.sampler.steps,
         }
+
+    def advance(self, is_over: Callable[[float], bool] = lambda ahead_seconds: False) -> bool:
+        """Go on in the epoch, to its last step or to where `is_over` says so; returns whether it did not.
+
+        After each step `is_over` gets the seconds of what cannot be cut: 0, or after the last step the validation's.
+        Raises `DivergedError` at the first loss or gradient that is not finite.
+        """
+        self.model.train()
+        part, start = self._part, time.perf_counter() - self._part.seconds
+        for indices in islice(self.sampler.epoch(self.state.epoch), part.steps, None):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss, hits = self._objective.backward(self._batch(indices))
+            norm = self._step(loss)
+            part.add(loss, hits, norm)
+            part.seconds = time.perf_counter() - start
+            self.state.samples_seen += self.config.batch_size
+            if is_over(self._validation_seconds if part.steps == self.sampler.steps else 0.0):
+                return False
+        return True
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Zero-shot metrics over the training classes: accuracy, balanced_accuracy, loss, predicted_classes."""
@@ -132,11 +153,16 @@ class Trainer:
             return metrics_of(*confusion_matrix(self.model, self.data.split(split), classifier, self.ranks))
 
     def save(self, folder: Path) -> None:
-        """Write the whole state: weights, optimizer, counters, the random states of all ranks."""
+        """Write the whole state: weights, optimizer, counters, the part of an epoch, the random states of all ranks."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= optimizer_tensors(self.model, self.optimizer)
-        tensors = whole_tensors(tensors, self.ranks) | self.random.tensors()
-        state = {"counters": asdict(self.state), "config": self.config.to_dict(), "device": self.device.type}
+        tensors = whole_tensors(tensors, self.ranks) | self.random.tensors() | self._part.tensors(self.ranks)
+        state = {
+            "counters": asdict(self.state),
+            "part": self._part.counters(),
+            "config": self.config.to_dict(),
+            "device": self.device.type,
+        }
         if self.ranks.rank == 0:
             write_checkpoint(folder, tensors, state)
 
@@ -157,6 +183,7 @@ class Trainer:
         self.model.load_state_dict({name: held_like(tensor, tensors[f"model/{name}"]) for name, tensor in held})
         load_optimizer(self.model, self.optimizer, tensors)
         self.state = TrainState(**state["counters"])
+        self._part = EpochPart.restored(tensors, state.get("part"), self.ranks, self.device)
         self.random.restore(tensors, epoch=self.state.epoch, same_device=state["device"] == self.device.type)
 
     def _batch(self, indices: np.ndarray) -> Batch:

@@ -122,6 +122,32 @@ def test_a_checkpoint_goes_from_two_ranks_to_one_and_back(results: Results, func
         assert result["goes_on"]["epoch"] == 3
 
 
+@pytest.mark.parametrize("function", ["resume_copied_within_an_epoch", "resume_sharded_within_an_epoch"])
+def test_ranks_cut_an_epoch_at_one_step_and_go_on_bit_for_bit(results: Results, function: str) -> None:
+    for result in results(function):
+        assert result["cut"] == (False, 2 / 3, 2 / 3)
+        expected, actual = result["reports"]
+        assert {k: v for k, v in expected.items() if k not in TIMES} == {
+            k: v for k, v in actual.items() if k not in TIMES
+        }
+
+
+@pytest.mark.parametrize("function", ["resume_copied_within_an_epoch", "resume_sharded_within_an_epoch"])
+def test_one_rank_goes_on_within_an_epoch_of_two(results: Results, function: str) -> None:
+    first, _ = results(function)
+
+    for name in ("train_loss", "gradient_norm"):  # the last of three steps draws another augmentation
+        assert first["one_rank"][name] == pytest.approx(first["reports"][0][name], rel=0.2), name
+    assert first["one_rank"]["samples_seen"] == first["reports"][0]["samples_seen"]
+
+
+def test_ranks_agree_about_once_a_second_and_stop_before_the_limit(results: Results) -> None:
+    first, second = results("looks")
+
+    assert first == second
+    assert first == ([1, 3, 7, 15, 25, 35], 35)
+
+
 @pytest.mark.parametrize("parallelism", ["ddp", "fsdp"])
 def test_a_checkpoint_holds_whole_tensors_and_the_random_states_of_every_rank(folder: Path, parallelism: str) -> None:
     tensors, _ = read_checkpoint(folder / f"checkpoint-{parallelism}")

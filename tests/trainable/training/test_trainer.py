@@ -24,6 +24,10 @@ def data(faces: Path) -> DeviceData:
     return DeviceData(Store.open(faces), torch.device("cpu"))
 
 
+def timeless(report: dict[str, float]) -> list[float]:
+    return [report[key] for key in REPORT_KEYS if key not in ("epoch_seconds", "images_per_second")]
+
+
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
@@ -44,10 +48,43 @@ def test_resumed_training_equals_training_never_stopped_bit_for_bit(
     second.load(tmp_path)
     resumed = [second.run_epoch() for _ in range(2)]
 
-    timeless = [key for key in REPORT_KEYS if key not in ("epoch_seconds", "images_per_second")]
-    assert [[r[key] for key in timeless] for r in resumed] == [[r[key] for key in timeless] for r in reports[1:]]
+    assert [timeless(report) for report in resumed] == [timeless(report) for report in reports[1:]]
     expected, actual = weights(whole), weights(second)
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_training_resumed_within_an_epoch_equals_training_never_stopped_bit_for_bit(
+    data: DeviceData, tmp_path: Path, steps: int
+) -> None:
+    config = changed(augmentation=0.5)
+    whole = Trainer(config, data)
+    reports = [whole.run_epoch() for _ in range(3)]
+
+    first = Trainer(config, data)
+    first.run_epoch()
+    cuts = iter([False] * (steps - 1) + [True])
+    assert not first.advance(lambda ahead_seconds: next(cuts))
+    assert first.epochs_done == 1 + steps / 3
+    first.save(tmp_path)
+    torch.manual_seed(12345)
+    second = Trainer(config, data)
+    second.load(tmp_path)
+    assert (second.epochs_done, second.state.step) == (1 + steps / 3, 3 + steps)
+
+    assert [timeless(second.run_epoch()) for _ in range(2)] == [timeless(report) for report in reports[1:]]
+    expected, actual = weights(whole), weights(second)
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_what_cannot_be_cut_is_the_validation_after_the_last_step(data: DeviceData) -> None:
+    trainer, ahead = Trainer(CONFIG, data), []
+    for _ in range(2):
+        trainer.advance(lambda seconds: bool(ahead.append(seconds)))
+        trainer.run_epoch()
+
+    assert ahead[:5] == [0.0] * 5
+    assert ahead[5] > 0.0
 
 
 def test_the_same_seed_gives_the_same_report_and_another_seed_another(data: DeviceData) -> None:

@@ -23,6 +23,7 @@ from trainable.data.store import Store
 from trainable.data.vocabulary import prompts
 from trainable.errors import DivergedError
 from trainable.training.device_data import DeviceData
+from trainable.training.pace import Pace
 from trainable.training.parallel import whole
 from trainable.training.ranks import ONE_RANK, Ranks
 from trainable.training.trainer import Trainer
@@ -223,6 +224,57 @@ def resume_sharded() -> Any:
     return resumed("fsdp", {"image_tower": "vit-tiny"})
 
 
+def resumed_within_an_epoch(parallelism: str, towers: dict[str, str]) -> dict[str, Any]:
+    """An epoch in one go, and cut where the second rank alone wants it, which one rank alone also goes on from."""
+    fields = {**RUN, **towers, "parallelism": parallelism}
+    folder = FOLDER / f"part-{parallelism}"
+    expected = trainer(**fields).run_epoch()
+    first = trainer(**fields)
+    asked: list[float] = []
+    wanted = Pace(first.ranks, first.device, wanted=lambda: RANK == 1 and len(asked) == 2)
+    whole_epoch = first.advance(lambda seconds: bool(asked.append(seconds)) or wanted.is_over(seconds))
+    first.save(folder)
+    dist.barrier()  # it is written
+    torch.manual_seed(RANK + 100)
+    second = trainer(**fields)
+    second.load(folder)
+
+    def one_rank() -> dict[str, Any]:
+        alone = trainer(ONE_RANK, **{**fields, "augmentation": 0.0})
+        alone.load(folder, inherited=True)
+        return alone.run_epoch()
+
+    result = {
+        "cut": (whole_epoch, first.epochs_done, second.epochs_done),
+        "reports": (expected, second.run_epoch()),
+        "one_rank": on_one_rank(one_rank),
+    }
+    dist.barrier()
+    return result
+
+
+def resume_copied_within_an_epoch() -> Any:
+    return resumed_within_an_epoch("ddp", {"image_tower": "resnet-tiny"})
+
+
+def resume_sharded_within_an_epoch() -> Any:
+    return resumed_within_an_epoch("fsdp", {"image_tower": "vit-tiny"})
+
+
+def looks() -> Any:
+    """After which of 40 steps of 0.1 s, by rank 0's clock alone, these ranks agree; rank 0 wants a cut after 3 s."""
+    ranks, now, agreed = Ranks.current(), 0.0, []
+    pace = Pace(ranks, torch.device("cpu"), limit_seconds=4.0, clock=lambda: now if RANK == 0 else 0.0)
+    for step in range(1, 41):
+        now = step * 0.1
+        before = ranks.exchanges
+        over = pace.is_over()
+        agreed += [step] if ranks.exchanges > before else []
+        if over:
+            return agreed, step
+    return agreed, None
+
+
 def saved_model() -> Any:
     """The folder of a model that ranks of shards wrote, and what they measured."""
     one = trainer(**RUN, parallelism="fsdp")
@@ -270,6 +322,9 @@ def main() -> None:
         fixed_logit_scale,
         resume_copied,
         resume_sharded,
+        resume_copied_within_an_epoch,
+        resume_sharded_within_an_epoch,
+        looks,
         saved_model,
         divergence,
         augmentation_of_each_rank,
