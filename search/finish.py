@@ -110,13 +110,18 @@ def print_summary(
         console.print(failure_table(causes))
     if causes and (best is None or state == "ABORTED"):
         cause = recorder.abort_cause or causes[0]
-        console.print(Text(_traceback(experiment, cause.traceback_file)))
+        _print_as_it_is(console, _traceback(experiment, cause.traceback_file))
     if untested is not None:
         why = f"{untested['kind']}: {untested['message']} [{untested['where']}]"
-        console.print(Text(f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}"))
+        _print_as_it_is(console, f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}")
     for line in cost_lines(recorder.trials.values(), slot_of(search.resources).unit, search.options.price_per_hour):
-        console.print(Text(line))
-    console.print(Text(_verdict(experiment, search.place.address(experiment), state, best)))
+        _print_as_it_is(console, line)
+    _print_as_it_is(console, _verdict(experiment, search.place.address(experiment), state, best))
+
+
+def _print_as_it_is(console: Console, text: str) -> None:
+    """Print lines that are to be copied, or that a program may read: none is broken at the terminal's width."""
+    console.print(Text(text), soft_wrap=True)
 
 
 def _confirmation_lines(search: Search, best: Mapping[str, Any] | None) -> list[str]:
@@ -128,10 +133,14 @@ def _confirmation_lines(search: Search, best: Mapping[str, Any] | None) -> list[
 
 
 def command(name: str) -> str:
-    """A program as it is called from this folder, such as `.venv/bin/python`; its name where it lies elsewhere."""
-    program = Path(sys.executable).parent / name
-    here = Path.cwd()
-    return str(program.relative_to(here)) if program.is_relative_to(here) and program.exists() else name
+    """A program of this environment as it is called from this folder, such as `.venv/bin/tensorboard`.
+
+    Its name alone where a shell finds it by that, or where the environment has none.
+    """
+    program, here = Path(sys.executable).parent / name, Path.cwd()
+    if not program.exists() or shutil.which(name) == str(program):
+        return name
+    return str(program.relative_to(here) if here in program.parent.parents else program)
 
 
 def _best_table(best: Mapping[str, Any], space: Space) -> Table:
@@ -158,7 +167,7 @@ def _verdict(experiment: Experiment, address: str, state: str, best: Mapping[str
         how += " No trial succeeded."
     return (
         f"{how}\n"
-        f"  report:       {command('python')} analysis/report.py {address}\n"
+        f"  report:       {command('glance-report')} {address}\n"
         f"  all trials:   {command('tensorboard')} --logdir {experiment.tensorboard}\n"
         f"  everything:   {address}"
     )

@@ -87,7 +87,7 @@ def test_a_search_leaves_everything_in_the_bucket(bucket: Bucket, capfd: pytest.
     assert best["trial_id"] in kept
     assert not any("/last/" in key for key in keys)
     assert not list(scratch_folder().rglob("*.safetensors"))
-    assert f"analysis/report.py {PLACE}/x" in output
+    assert f"glance-report {PLACE}/x" in output
     assert bucket.run("x") == 2
     assert f"--resume {PLACE}/x" in capfd.readouterr().err
 

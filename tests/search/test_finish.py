@@ -127,11 +127,13 @@ def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
     assert "val_accuracy" in out.getvalue()
 
 
-def summary(experiment: Experiment, recorder: Recorder, state: str, price: float | None = None) -> str:
+def summary(
+    experiment: Experiment, recorder: Recorder, state: str, price: float | None = None, width: int = 200
+) -> str:
     options = SimpleNamespace(price_per_hour=price, confirm=0)
     search: Any = SimpleNamespace(experiment=experiment, **{**PLAIN, "options": options})
     out = io.StringIO()
-    print_summary(Console(file=out, width=200), search, recorder, state)
+    print_summary(Console(file=out, width=width), search, recorder, state)
     return out.getvalue()
 
 
@@ -145,7 +147,7 @@ def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, 
     for row in (("embedding_dim", "8"), ("val_accuracy", "0.25"), ("test_accuracy", "0.24")):
         assert any(all(word in line for word in row) for line in text.splitlines()), row
     assert "max_epochs" not in text
-    assert f"python analysis/report.py {experiment.path}" in text
+    assert f"glance-report {experiment.path}" in text
     assert f"tensorboard --logdir {experiment.tensorboard}" in text
 
 
@@ -172,12 +174,31 @@ def test_the_summary_names_programs_as_they_are_called_from_here(
 ) -> None:
     programs = tmp_path / "project" / ".venv" / "bin"
     programs.mkdir(parents=True)
-    (programs / "python").touch()
+    (programs / "glance-report").touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(programs / "python3"))
     monkeypatch.chdir(tmp_path / "project")
-    assert (finish.command("python"), finish.command("tensorboard")) == (".venv/bin/python", "tensorboard")
+    assert (finish.command("glance-report"), finish.command("tensorboard")) == (
+        ".venv/bin/glance-report",
+        "tensorboard",
+    )
+    for elsewhere in (programs, tmp_path / "other"):
+        elsewhere.mkdir(exist_ok=True)
+        monkeypatch.chdir(elsewhere)
+        assert finish.command("glance-report") == str(programs / "glance-report")
+    monkeypatch.setenv("PATH", str(programs))
+    assert finish.command("glance-report") == "glance-report"
     monkeypatch.setattr(sys, "executable", "/elsewhere/bin/python")
-    assert finish.command("python") == "python"
+    assert finish.command("glance-report") == "glance-report"
+
+
+def test_what_the_summary_says_to_call_is_not_broken_into_lines(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = Experiment.create(tmp_path / ("x" * 90), "x", {"dataset": {"name": "faces"}, "algorithm": "random"})
+    lines = summary(experiment, recorder, "COMPLETED", width=80).splitlines()
+
+    assert any(line.endswith(f"glance-report {experiment.path}") for line in lines)
+    assert any(line.endswith(f"--logdir {experiment.tensorboard}") for line in lines)
 
 
 def test_summary_of_a_search_without_success_shows_each_cause_and_one_traceback(

@@ -72,7 +72,7 @@ def test_each_algorithm_runs_to_its_end(bench: Bench, algorithm: str, capfd: pyt
     }
     check_manifest(bench.read("x", "experiment.json"), algorithm)
     output = capfd.readouterr().out
-    assert "python analysis/report.py" in output
+    assert "glance-report" in output
     assert "tensorboard --logdir" in output
     assert "Ray" not in output
     assert "Tune" not in output
