@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,9 @@ def print_summary(
     causes = group_failures(recorder.trials.values())
     best = experiment.read_best()
     if best is not None:
-        console.print(_best_table(best, search.space))
+        console.print(_best_table(best, search.space, search.options.metrics))
+        if len(search.options.metrics) > 1:
+            console.print(Text(_front_line(search.options.metrics)))
         for line in schedule_lines(best.get("schedule", ())):
             console.print(Text(line))
     for line in _confirmation_lines(search, best):
@@ -143,15 +145,22 @@ def command(name: str) -> str:
     return str(program.relative_to(here) if here in program.parent.parents else program)
 
 
-def _best_table(best: Mapping[str, Any], space: Space) -> Table:
+def _best_table(best: Mapping[str, Any], space: Space, ranking: Sequence[str]) -> Table:
+    """The best trial's config, then the metrics that the search went by, what validation gave, and the test."""
     view = Table(title=f"Best: trial {best['number']}, epoch {best['epoch']}", title_justify="left", show_header=False)
     for name in space.draws():
         view.add_row(name, Text(_short(best["config"][name])))
     view.add_section()
-    for name, value in best["metrics"].items():
-        if name.startswith(("val_", "test_")):
-            view.add_row(name, _short(value))
+    metrics = best["metrics"]
+    shown = [name for name in metrics if name.startswith(("val_", "test_"))]
+    for name in [*(name for name in ranking if name in metrics and name not in shown), *shown]:
+        view.add_row(name, _short(metrics[name]))
     return view
+
+
+def _front_line(metrics: Sequence[str]) -> str:
+    others = " and ".join(metrics[1:])
+    return f"It is the best by {metrics[0]} alone; the Pareto front in the report shows what others give for {others}."
 
 
 def _verdict(experiment: Experiment, address: str, state: str, best: Mapping[str, Any] | None) -> str:

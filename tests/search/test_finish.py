@@ -24,7 +24,7 @@ SPACE = Space({"embedding_dim": Choice((8, 16)), "max_epochs": Fixed(4)})
 PLAIN: dict[str, Any] = {
     "space": SPACE,
     "resources": TrialResources(),
-    "options": SimpleNamespace(price_per_hour=None, confirm=0),
+    "options": SimpleNamespace(price_per_hour=None, confirm=0, metrics=("val_accuracy",), trials=2),
     "place": FolderPlace(),
 }
 FAILURE = {
@@ -128,9 +128,9 @@ def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
 
 
 def summary(
-    experiment: Experiment, recorder: Recorder, state: str, price: float | None = None, width: int = 200
+    experiment: Experiment, recorder: Recorder, state: str, price: float | None = None, width: int = 200, **asked: Any
 ) -> str:
-    options = SimpleNamespace(price_per_hour=price, confirm=0)
+    options = SimpleNamespace(**{**vars(PLAIN["options"]), "price_per_hour": price, **asked})
     search: Any = SimpleNamespace(experiment=experiment, **{**PLAIN, "options": options})
     out = io.StringIO()
     print_summary(Console(file=out, width=width), search, recorder, state)
@@ -149,6 +149,21 @@ def test_summary_shows_the_best_trial_and_where_to_look(experiment: Experiment, 
     assert "max_epochs" not in text
     assert f"glance-report {experiment.path}" in text
     assert f"tensorboard --logdir {experiment.tensorboard}" in text
+
+
+def test_summary_shows_what_the_search_went_by(experiment: Experiment, recorder: Recorder) -> None:
+    recorder.reported("a", {"epoch": 2, "val_accuracy": 0.5, "epoch_seconds": 7.25, "train_loss": 1.0})
+    trial = recorder.trials["a"]
+    experiment.write_best(trial, trial.reports[1], {"name": "faces"})
+    text = summary(experiment, recorder, "COMPLETED", metrics=("epoch_seconds",))
+    assert text.count("epoch_seconds") == 1
+    assert "7.25" in text
+    assert "train_loss" not in text
+
+    text = summary(experiment, recorder, "COMPLETED", metrics=("val_accuracy", "epoch_seconds"))
+    assert "7.25" in text
+    assert "It is the best by val_accuracy alone; the Pareto front" in text
+    assert "what others give for epoch_seconds." in text
 
 
 def test_summary_shows_the_schedule_that_trained_the_best_weights(experiment: Experiment, recorder: Recorder) -> None:
