@@ -17,7 +17,7 @@ from search.console import failure_table
 from search.driver import Search
 from search.experiment import Experiment
 from search.failures import group_failures, record_failure
-from search.ledger import best_report, plain
+from search.ledger import best_report, plain, searched
 from search.lineage import schedule_lines, schedule_of
 from search.recorder import Recorder
 from search.spaces import Space
@@ -118,6 +118,9 @@ def print_summary(
         _print_as_it_is(console, f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}")
     for line in cost_lines(recorder.trials.values(), slot_of(search.resources).unit, search.options.price_per_hour):
         _print_as_it_is(console, line)
+    drawn = len(searched(recorder.trials.values()))
+    if state == "COMPLETED" and drawn < search.options.trials:
+        console.print(Text(f"Every config of the space is tried, {drawn} in this search: widen it for more trials."))
     _print_as_it_is(console, _verdict(experiment, search.place.address(experiment), state, best))
 
 

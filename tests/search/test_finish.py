@@ -249,6 +249,15 @@ def test_the_summary_says_what_the_trials_cost(experiment: Experiment, recorder:
     assert "The budget of hours is used up; trials that still ran were cut off." in text
 
 
+def test_a_space_that_is_used_up_is_said(experiment: Experiment, recorder: Recorder) -> None:
+    used_up = "Every config of the space is tried, 2 in this search: widen it for more trials."
+    assert used_up in summary(experiment, recorder, "COMPLETED", trials=5)
+    assert used_up not in summary(experiment, recorder, "COMPLETED", trials=2)
+    assert used_up not in summary(experiment, recorder, "INTERRUPTED", trials=5)
+    recorder._ledger.created("c", 2, {"embedding_dim": 8}, confirms="a")
+    assert used_up in summary(experiment, recorder, "COMPLETED", trials=3)
+
+
 @pytest.mark.parametrize("state", SEARCH_STATES)
 def test_every_end_of_a_search_has_a_status_and_words(experiment: Experiment, recorder: Recorder, state: str) -> None:
     assert exit_status(state, True) in (0, 1, 130)
