@@ -21,7 +21,9 @@ import numpy as np
 from trainable.data.affectnet import read_affectnet
 from trainable.data.decoding import DecodedChunk, decode_all
 from trainable.data.fer2013 import read_fer2013
+from trainable.data.fetched import fetch_store
 from trainable.data.folder import read_folder
+from trainable.data.progress import shown, unwatched
 from trainable.data.source import BrokenRecord, PrepareOptions, Source
 from trainable.data.spool import Spool, unwanted_for_training
 from trainable.data.store import (
@@ -36,12 +38,13 @@ from trainable.data.store import (
 from trainable.data.synthetic import read_synthetic
 from trainable.errors import DataError, nearest
 from trainable.files import user_path
+from trainable.storage.storage import is_remote
 
 Reader = Callable[[Path | None, PrepareOptions], Source]
 
 NAMED_BROKEN = 3
 """How many broken rows or files a message names."""
-_NOT_IN_STORES = ("sampler.py", "augmentation.py")
+_NOT_IN_STORES = ("sampler.py", "augmentation.py", "fetched.py", "progress.py")
 _STALE_SECONDS = 24 * 3600
 
 
@@ -83,13 +86,16 @@ def prepare_store(
 ) -> Path:
     """Return the path of a data set's store, preparing it where it is not prepared yet.
 
-    A `data_path` that is a store already is returned as it is, whatever `dataset` says. The store goes to `out`, or
-    to the cache folder under a key of the options, the source's files (paths, sizes, times) and this code; one that
-    was prepared from the same is used again. Images are decoded in `workers` processes (0: one per core). `progress`
-    shows a bar on a terminal, lines elsewhere, on stderr; what was skipped as unreadable is said there in any case.
+    A `data_path` that is a store already is returned as it is, whatever `dataset` says, and one in a bucket as it was
+    fetched to this machine. The store goes to `out`, or to the cache folder under a key of the options, the source's
+    files (paths, sizes, times) and this code; one that was prepared from the same is used again. Images are decoded in
+    `workers` processes (0: one per core). `progress` shows a bar on a terminal, lines elsewhere, on stderr; what was
+    skipped as unreadable is said there in any case.
 
     Raises `DataError` where the data set is not known, not there, too damaged, or lacks images in a split.
     """
+    if data_path is not None and is_remote(data_path):
+        return fetch_store(str(data_path), watch=shown if progress else unwatched).path
     data_path = user_path(data_path) if data_path is not None else None
     if data_path is not None and is_store(data_path):
         return Store.open(data_path).path
