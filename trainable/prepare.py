@@ -35,6 +35,7 @@ def _prepare(argv: Sequence[str] | None) -> int:
         seed=arguments.seed,
         keep_duplicates=arguments.keep_duplicates,
         max_broken=arguments.max_broken,
+        min_vote_share=arguments.min_vote_share,
         synthetic_sizes=_sizes(arguments.synthetic_sizes),
     )
     path = prepare_store(
@@ -69,6 +70,13 @@ def _parser(datasets: Sequence[str], defaults: "PrepareOptions") -> argparse.Arg
         default=defaults.max_broken,
         metavar="N",
         help="unreadable rows or files to skip before giving up (default: %(default)s)",
+    )
+    add(
+        "--min-vote-share",
+        type=float,
+        default=defaults.min_vote_share,
+        metavar="SHARE",
+        help="of all votes for a picture's likeliest emotion, with which ferplus keeps it (default: %(default)s)",
     )
     add(
         "--synthetic-sizes",

@@ -52,6 +52,7 @@ def test_every_flag_reaches_the_store(tree, tmp_path):
         "seed": 5,
         "keep_duplicates": True,
         "max_broken": 1,
+        "min_vote_share": 0.5,
         "synthetic_sizes": [7, 7, 7],
     }
 

@@ -36,6 +36,8 @@ class DecodedChunk:
     """Split of each image, N."""
     labels: np.ndarray
     """(N,) int64."""
+    shares: np.ndarray | None
+    """(N, C) float32, where the records have them."""
     images: np.ndarray
     """(N, S, S) or (N, S, S, 3) uint8."""
     digests: list[bytes]
@@ -99,12 +101,18 @@ def decode_chunk(records: list[AnyRecord], image_size: int, channels: int) -> De
     return DecodedChunk(
         splits=[record.split for record in whole],
         labels=np.array([record.label for record in whole], dtype=np.int64),
+        shares=_shares(whole),
         images=stacked,
         digests=[blake2b(image.tobytes(), digest_size=16).digest() for image in images],
         flat=np.all(pixels.max(axis=1) - pixels.min(axis=1) <= FLAT_LEVELS, axis=1),
         broken=broken,
         left_out=left_out,
     )
+
+
+def _shares(records: list[Record]) -> np.ndarray | None:
+    shares = [record.shares for record in records if record.shares is not None]
+    return np.array(shares, dtype=np.float32) if shares else None
 
 
 def decode_all(

@@ -43,6 +43,17 @@ PARQUET_COLUMNS = ("image", "emotion", "usage")
 Records = Iterator[Record | BrokenRecord]
 
 
+class Row(NamedTuple):
+    """One row of a table of pictures, as it is written."""
+
+    emotion: Any
+    usage: Any
+    image: Any
+    origin: str
+    """File and line."""
+    votes: Any = None
+
+
 class Found(NamedTuple):
     """One edition of the data set."""
 
@@ -96,10 +107,11 @@ def _find(root: Path, options: PrepareOptions) -> Found:
 
 
 def _csv_edition(file: Path) -> Found:
-    return Found("csv", _csv_records(file), [file], count_rows(file))
+    return Found("csv", map(_record, csv_rows(file)), [file], count_rows(file))
 
 
-def _csv_records(file: Path) -> Records:
+def csv_rows(file: Path) -> Iterator[Row | BrokenRecord]:
+    """The rows of `fer2013.csv`; raises `DataError` where it lacks a column or is no CSV."""
     with file.open(encoding="utf-8", errors="replace", newline="") as handle:
         rows = csv.reader(handle)
         columns = [name.strip().lower() for name in next(rows, [])]
@@ -112,44 +124,63 @@ def _csv_records(file: Path) -> Records:
                     reason = f"the row must have {len(columns)} columns, but has {len(row)}"
                     yield BrokenRecord(origin=origin, reason=reason)
                 else:
-                    yield _record(row[emotion], row[usage].strip(), row[pixels], origin)
+                    yield Row(row[emotion], row[usage].strip(), row[pixels], origin)
         except csv.Error as error:
             raise DataError(f"{file}, line {rows.line_num} must be a row of CSV, but: {error}.") from error
 
 
 def _parquet_edition(files: list[Path]) -> Found:
+    return Found("parquet", map(_record, parquet_rows(files)), files, count_parquet_rows(files))
+
+
+def count_parquet_rows(files: list[Path], *more: str) -> int:
+    """How many rows parquet files have; raises `DataError` where one lacks a column, or one of `more`."""
     total = 0
     for file in files:
         with _parquet_errors(file):
             opened = pq.ParquetFile(file)
-        require_columns(file, opened.schema_arrow.names, PARQUET_COLUMNS)
+        require_columns(file, opened.schema_arrow.names, (*PARQUET_COLUMNS, *more))
         total += opened.metadata.num_rows
-    return Found("parquet", (record for file in files for record in _parquet_records(file)), files, total)
+    return total
 
 
-def _parquet_records(file: Path) -> Records:
-    row_number = 0
-    with _parquet_errors(file):
-        for batch in pq.ParquetFile(file).iter_batches(512, columns=list(PARQUET_COLUMNS)):
-            for row in batch.to_pylist():
-                yield _record(row["emotion"], row["usage"], row["image"], f"{file.name}, row {row_number}")
-                row_number += 1
+def parquet_rows(files: list[Path], votes: str | None = None) -> Iterator[Row]:
+    """The rows of parquet files, with the column of `votes` where one is named."""
+    columns = [*PARQUET_COLUMNS, *([votes] if votes else [])]
+    for file in files:
+        row_number = 0
+        with _parquet_errors(file):
+            for batch in pq.ParquetFile(file).iter_batches(512, columns=columns):
+                for row in batch.to_pylist():
+                    origin = f"{file.name}, row {row_number}"
+                    yield Row(row["emotion"], row["usage"], row["image"], origin, row[votes] if votes else None)
+                    row_number += 1
 
 
-def _record(emotion: Any, usage: Any, image: Any, origin: str) -> Record | BrokenRecord:
+def _record(row: Row | BrokenRecord) -> Record | BrokenRecord:
     """One row; raises `DataError` for an emotion that is a number but no label."""
+    if isinstance(row, BrokenRecord):
+        return row
     try:
-        label = int(emotion)
+        label = int(row.emotion)
     except (TypeError, ValueError):
-        return BrokenRecord(origin=origin, reason=f"its emotion must be a number, but is {emotion!r}")
+        return BrokenRecord(origin=row.origin, reason=f"its emotion must be a number, but is {row.emotion!r}")
     if not 0 <= label < len(CLASSES):
-        raise DataError(f"an emotion must be 0 to {len(CLASSES) - 1} ({', '.join(CLASSES)}), but {origin} has {label}.")
+        raise DataError(
+            f"an emotion must be 0 to {len(CLASSES) - 1} ({', '.join(CLASSES)}), but {row.origin} has {label}."
+        )
+    return record_of(row, label)
+
+
+def record_of(row: Row, label: int, shares: tuple[float, ...] | None = None) -> Record | BrokenRecord:
+    """The record of a row whose label is known."""
+    _, usage, image, origin, _ = row
     if usage not in USAGES:
         reason = f"its usage must be one of {', '.join(USAGES)}, but is {usage!r}"
         return BrokenRecord(origin=origin, reason=reason)
     if not image:
         return BrokenRecord(origin=origin, reason="it has no image")
-    return Record(split=USAGES[usage], label=label, image=image, origin=origin)
+    return Record(split=USAGES[usage], label=label, image=image, origin=origin, shares=shares)
 
 
 def _folder_edition(root: Path, splits: dict[str, Path], seed: int) -> Found:

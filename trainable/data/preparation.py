@@ -21,6 +21,7 @@ import numpy as np
 from trainable.data.affectnet import read_affectnet
 from trainable.data.decoding import DecodedChunk, decode_all
 from trainable.data.fer2013 import read_fer2013
+from trainable.data.ferplus import read_ferplus
 from trainable.data.fetched import fetch_store
 from trainable.data.folder import read_folder
 from trainable.data.progress import shown, unwatched
@@ -64,6 +65,7 @@ def _read_synthetic(data_path: Path | None, options: PrepareOptions) -> Source:
 DATASETS: dict[str, Reader] = {
     "synthetic": _read_synthetic,
     "fer2013": read_fer2013,
+    "ferplus": read_ferplus,
     "affectnet": read_affectnet,
     "folder": read_folder,
 }
@@ -104,6 +106,8 @@ def prepare_store(
     if workers < 0:
         raise DataError(f"workers >= 0 must hold (0: one per core), but got {workers}.")
     options = options or PrepareOptions()
+    if options.min_vote_share != PrepareOptions.min_vote_share and dataset != "ferplus":
+        raise DataError(f"--min-vote-share must go with the data set ferplus, which has votes, but got {dataset}.")
     try:
         source = DATASETS[dataset](data_path, options)
         key = _key(source, options)
@@ -155,17 +159,15 @@ def _prepare(target: Path, source: Source, key: str, options: PrepareOptions, wo
         _require_images(spools, source)
         masks = {} if options.keep_duplicates else unwanted_for_training(spools)
         train = spools["train"].take(~np.any(list(masks.values()), axis=0) if masks else None)
-        _require_trained_classes(train[1], source)
+        _require_trained_classes(train.labels, source)
+        splits = {"train": train, "validation": spools["validation"].take(), "test": spools["test"].take()}
         store = write_store(
             target,
             dataset=source.dataset,
             classes=source.classes,
             unseen_classes=source.unseen_classes,
-            splits={
-                "train": train,
-                "validation": spools["validation"].take(),
-                "test": spools["test"].take(),
-            },
+            splits={name: (split.images, split.labels) for name, split in splits.items()},
+            shares={name: split.shares for name, split in splits.items()},
             source=source.source | {"options": dataclasses.asdict(options), "key": key},
             dropped={"duplicate_of_evaluation": 0, "flat": 0, "broken": len(broken)}
             | {reason: int(mask.sum()) for reason, mask in masks.items()}

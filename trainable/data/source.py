@@ -29,6 +29,8 @@ class Record:
     """File and row, for messages."""
     box: tuple[float, float, float, float] | None = None
     """Left, top, width and height of the face in an encoded image, in its pixels; None is the whole image."""
+    shares: tuple[float, ...] | None = None
+    """Share of the people asked who saw each of the source's `classes`, of which `label` has the most; sum 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,8 @@ class PrepareOptions:
     """Seeds the synthetic faces, and the splits that a data set does not bring along."""
     keep_duplicates: bool = False
     """Keep training images that are pixel-identical to an evaluation image, or of one flat colour."""
+    min_vote_share: float = 0.5
+    """Smallest share of all votes for a picture's likeliest emotion with which `ferplus` keeps it."""
     max_broken: int = 10
     """How many unreadable rows or files are skipped before preparing fails."""
     synthetic_sizes: tuple[int, int, int] = (4200, 1050, 1050)
@@ -101,6 +105,7 @@ class PrepareOptions:
         _require(self.image_size >= 8, "image_size >= 8", self.image_size)
         _require(self.channels in (1, 3), "channels must be 1 or 3", self.channels)
         _require(self.seed >= 0, "seed >= 0", self.seed)
+        _require(0 <= self.min_vote_share <= 1, "0 <= min_vote_share <= 1", self.min_vote_share)
         _require(self.max_broken >= 0, "max_broken >= 0", self.max_broken)
         _require(
             len(self.synthetic_sizes) == 3 and min(self.synthetic_sizes) >= 1,

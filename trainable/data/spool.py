@@ -6,18 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from trainable.data.decoding import DecodedChunk
+from trainable.data.store import Split
 
 _BLOCK_ROWS = 4096
 
 
 class Spool:
-    """The decoded images of one split, appended to a file, with their labels, hashes and flatness in memory."""
+    """The decoded images of one split, appended to a file, with their labels, shares, hashes and flatness in memory."""
 
     def __init__(self, file: Path) -> None:
         """Start an empty spool; `file` is created with the first images."""
         self._file = file
         self._image_shape: tuple[int, ...] = ()
         self._labels: list[np.ndarray] = []
+        self._shares: list[np.ndarray] = []
         self._flat: list[np.ndarray] = []
         self.digests: list[bytes] = []
         """Hash of each image's pixels."""
@@ -31,6 +33,11 @@ class Spool:
         return np.concatenate(self._labels)
 
     @property
+    def shares(self) -> np.ndarray | None:
+        """(N, C) float32, where the records have them."""
+        return np.concatenate(self._shares) if self._shares else None
+
+    @property
     def flat(self) -> np.ndarray:
         """(N,) bool: the image has one colour only."""
         return np.concatenate(self._flat)
@@ -41,24 +48,27 @@ class Spool:
         self._image_shape = chunk.images.shape[1:]
         self._labels.append(chunk.labels[rows])
         self._flat.append(chunk.flat[rows])
+        if chunk.shares is not None:
+            self._shares.append(chunk.shares[rows])
         self.digests.extend(chunk.digests[row] for row in rows)
         with self._file.open("ab") as sink:
             sink.write(chunk.images[rows].data)
 
-    def take(self, keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Images, as a map of the file, and labels; with a mask `keep` (N,) only those it holds True for.
+    def take(self, keep: np.ndarray | None = None) -> Split:
+        """Images, as a map of the file, labels, and shares where there are any.
 
+        With a mask `keep` (N,) these are only those that it holds True for.
         Images that are kept move to the front of the file, so that a spool can be taken once.
         """
         images = np.memmap(self._file, np.uint8, "r+", shape=(len(self), *self._image_shape))
         if keep is None or keep.all():
-            return images, self.labels
+            return Split(images, self.labels, self.shares)
         end = 0
         for start in range(0, len(self), _BLOCK_ROWS):
             block = images[start : start + _BLOCK_ROWS][keep[start : start + _BLOCK_ROWS]]
             images[end : end + len(block)] = block
             end += len(block)
-        return images[:end], self.labels[keep]
+        return Split(images[:end], self.labels[keep], None if self.shares is None else self.shares[keep])
 
 
 def unwanted_for_training(spools: Mapping[str, Spool]) -> dict[str, np.ndarray]:

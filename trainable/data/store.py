@@ -2,7 +2,8 @@
 
     <store>/manifest.json                       what it holds, how much of it, and the hash of it; written last
     <store>/{train,validation,test}.arrow       Arrow IPC files of ONE record batch each, columns
-                                                `image` fixed_size_binary[H * W * channels], `label` int16
+                                                `image` fixed_size_binary[H * W * channels], `label` int16, and
+                                                where people voted `shares` fixed_size_list<float32>[classes]
 
 One record batch means that all images of a split lie behind each other in the file, so that one numpy array views
 them without a copy. A store is written to a temporary folder beside its place and renamed, so that a folder with a
@@ -40,7 +41,7 @@ class Manifest:
     version: int
     """`STORE_VERSION` of the code that wrote it."""
     dataset: str
-    """Name of the data set's reader: `synthetic`, `fer2013`, `folder`."""
+    """Name of the data set's reader, such as `fer2013`."""
     classes: tuple[str, ...]
     """Canonical names, e.g. "angry"; the index is the label."""
     unseen_classes: tuple[str, ...]
@@ -72,6 +73,8 @@ class Split:
     """(N, H, W) uint8, or (N, H, W, 3) where the store has three channels; not writable."""
     labels: np.ndarray
     """(N,) int64, indices into the manifest's `classes`."""
+    shares: np.ndarray | None = None
+    """(N, C) float32, where people voted: the share of votes for each of the manifest's `classes`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -119,8 +122,8 @@ class Store:
         rows = np.flatnonzero(np.isin(whole.labels, wanted))
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             piece = slice(rows[0], rows[-1] + 1)
-            return Split(whole.images[piece], whole.labels[piece])
-        return Split(_frozen(whole.images[rows]), _frozen(whole.labels[rows]))
+            return Split(whole.images[piece], whole.labels[piece], _some(whole.shares, piece))
+        return Split(_frozen(whole.images[rows]), _frozen(whole.labels[rows]), _some(whole.shares, rows))
 
     def label_of(self, class_name: str) -> int:
         """The label of a class; raises `DataError` for one that the store does not have."""
@@ -174,21 +177,23 @@ def write_store(
     dataset: str,
     classes: Sequence[str],
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    shares: Mapping[str, np.ndarray | None] | None = None,
     unseen_classes: Sequence[str] = (),
     source: Mapping[str, Any] | None = None,
     dropped: Mapping[str, int] | None = None,
 ) -> Store:
     """Write a store and open it.
 
-    `splits` gives for each of `SPLITS` images, uint8 (N, H, H) or (N, H, H, 3), and labels, (N,) integers. Images of
-    seen classes are stored before those of unseen ones. A whole store with the same manifest that lies at `path`
-    already is kept; another store is replaced (for an instant there is none). Two writers at once leave one whole
-    store, and each gets back what it wrote.
+    `splits` gives for each of `SPLITS` images, uint8 (N, H, H) or (N, H, H, 3), and labels, (N,) integers; `shares`,
+    for all of them or none, the votes (N, C), see `Split.shares`. Images of seen classes are stored before those of
+    unseen ones. A whole store with the same manifest that lies at `path` already is kept; another store is replaced
+    (for an instant there is none). Two writers at once leave one whole store, and each gets back what it wrote.
 
     Raises `DataError` where the parts do not fit together, or `path` holds something that is no store.
     """
     path = Path(path)
-    ordered = {name: _seen_first(*splits[name], classes, unseen_classes) for name in SPLITS if name in splits}
+    given = {name: Split(*splits[name], (shares or {}).get(name)) for name in SPLITS if name in splits}
+    ordered = {name: _seen_first(split, classes, unseen_classes) for name, split in given.items()}
     _check_parts(classes, unseen_classes, ordered)
     shape = ordered["train"].images.shape
     manifest = Manifest(
@@ -259,11 +264,18 @@ def _map_split(file: Path, manifest: Manifest) -> Split:
         pixels = np.frombuffer(column.buffers()[1], dtype=np.uint8, count=batch.num_rows * column.type.byte_width)
         images = pixels.reshape(batch.num_rows, *shape)
         labels = batch.column("label").to_numpy().astype(np.int64)
+        shares = _mapped_shares(batch, len(manifest.classes))
     except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
         raise _torn(file.parent, f"{file.name} cannot be read ({error})") from error
     if len(labels) != sum(manifest.counts[file.stem].values()):
         raise _torn(file.parent, f"{file.name} holds another number of images than its manifest says")
-    return Split(_frozen(images), _frozen(labels))
+    return Split(_frozen(images), _frozen(labels), shares)
+
+
+def _mapped_shares(batch: pa.RecordBatch, classes: int) -> np.ndarray | None:
+    if "shares" not in batch.schema.names:
+        return None
+    return batch.column("shares").flatten().to_numpy().reshape(batch.num_rows, classes)
 
 
 def _write_split(file: Path, split: Split) -> None:
@@ -272,7 +284,11 @@ def _write_split(file: Path, split: Split) -> None:
     width = split.images[0].size
     pixels = pa.py_buffer(np.ascontiguousarray(split.images).reshape(-1))
     image = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, pixels])
-    batch = pa.record_batch({"image": image, "label": pa.array(split.labels.astype(np.int16))})
+    columns = {"image": image, "label": pa.array(split.labels.astype(np.int16))}
+    if split.shares is not None:
+        flat = pa.array(split.shares.astype(np.float32).reshape(-1))
+        columns["shares"] = pa.FixedSizeListArray.from_arrays(flat, split.shares.shape[1])
+    batch = pa.record_batch(columns)
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
@@ -311,13 +327,17 @@ def _remove_store(path: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _seen_first(images: np.ndarray, labels: np.ndarray, classes: Sequence[str], unseen: Sequence[str]) -> Split:
+def _seen_first(split: Split, classes: Sequence[str], unseen: Sequence[str]) -> Split:
     """The rows of seen classes before those of unseen ones, otherwise in their order; copies only to reorder."""
-    is_unseen = np.isin(labels, [index for index, name in enumerate(classes) if name in unseen])
+    is_unseen = np.isin(split.labels, [index for index, name in enumerate(classes) if name in unseen])
     if np.all(is_unseen[:-1] <= is_unseen[1:]):
-        return Split(images, labels)
+        return split
     order = np.argsort(is_unseen, kind="stable")
-    return Split(images[order], labels[order])
+    return Split(split.images[order], split.labels[order], _some(split.shares, order))
+
+
+def _some(shares: np.ndarray | None, rows: np.ndarray | slice) -> np.ndarray | None:
+    return None if shares is None else shares[rows]
 
 
 def _check_parts(classes: Sequence[str], unseen: Sequence[str], splits: Mapping[str, Split]) -> None:
@@ -332,6 +352,9 @@ def _check_parts(classes: Sequence[str], unseen: Sequence[str], splits: Mapping[
         images, labels = split.images, split.labels
         _require(images.dtype == np.uint8, f"images of {name} must be uint8", f"{images.dtype}")
         _require(images.shape == (len(labels), *shape), f"images of {name} must be {shape} each", f"{images.shape}")
+        wanted = None if splits["train"].shares is None else (len(labels), len(classes))
+        shares = None if split.shares is None else split.shares.shape
+        _require(shares == wanted, f"shares of {name} must be {wanted}, as the train split's", f"{shares}")
         in_range = labels.min() >= 0 and labels.max() < len(classes)
         _require(in_range, f"labels of {name} must be 0 to {len(classes) - 1}", f"{labels.min()} to {labels.max()}")
     shown = sorted({classes[label] for label in np.unique(splits["train"].labels)} & set(unseen))
@@ -354,6 +377,8 @@ def _content_hash(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
         split = splits[name]
         digest.update(f"{name} {split.images.shape}".encode())
         digest.update(split.labels.astype("<i2").tobytes())
+        if split.shares is not None:
+            digest.update(split.shares.astype("<f4").tobytes())
         pixels = np.ascontiguousarray(split.images).reshape(-1)
         for start in range(0, len(pixels), _BLOCK_BYTES):
             digest.update(pixels[start : start + _BLOCK_BYTES].data)

@@ -119,7 +119,7 @@ def test_the_seed_draws_other_faces():
 
 
 def test_data_set_names():
-    assert dataset_names() == ("synthetic", "fer2013", "affectnet", "folder")
+    assert dataset_names() == ("synthetic", "fer2013", "ferplus", "affectnet", "folder")
 
 
 class TestDropping:

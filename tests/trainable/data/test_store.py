@@ -349,3 +349,45 @@ def test_parts_that_do_not_fit_are_refused(path, change, sentence):
     with pytest.raises(DataError, match=sentence):
         write_store(path, **given)
     assert not path.exists()
+
+
+class TestShares:
+    @staticmethod
+    def voted():
+        given = parts()
+        rng = np.random.default_rng(1)
+        return given | {
+            "shares": {name: rng.random((len(labels), 3), np.float32) for name, (_, labels) in given["splits"].items()}
+        }
+
+    def test_votes_are_read_beside_their_images(self, path):
+        given = self.voted()
+        split = write_store(path, **given).split("validation", ["awed", "angry"])
+        labels = given["splits"]["validation"][1]
+        order = [*np.flatnonzero(labels == 0), *np.flatnonzero(labels == 2)]
+        np.testing.assert_array_equal(split.shares, given["shares"]["validation"][order])
+        np.testing.assert_array_equal(split.images, given["splits"]["validation"][0][order])
+
+    def test_the_column_is_as_documented(self, path):
+        write_store(path, **self.voted())
+        with pa.memory_map(str(path / "train.arrow")) as source:
+            assert pa.ipc.open_file(source).schema.field("shares").type == pa.list_(pa.float32(), 3)
+
+    def test_a_store_without_votes_has_none(self, path):
+        assert write_store(path, **parts()).split("train").shares is None
+
+    def test_the_content_hash_covers_them(self, tmp_path):
+        given = self.voted()
+        first = write_store(tmp_path / "first", **given).manifest.content_hash
+        given["shares"]["test"][0, 0] += 0.5
+        assert write_store(tmp_path / "second", **given).manifest.content_hash != first
+        assert write_store(tmp_path / "third", **parts()).manifest.content_hash != first
+
+    def test_votes_for_some_splits_or_other_classes_are_refused(self, path):
+        given = self.voted()
+        del given["shares"]["test"]
+        with pytest.raises(DataError, match=r"shares of test must be \(30, 3\), as the train split's, but got None"):
+            write_store(path, **given)
+        given["shares"]["test"] = np.ones((30, 2), np.float32)
+        with pytest.raises(DataError, match=r"shares of test must be \(30, 3\)"):
+            write_store(path, **given)
