@@ -16,6 +16,8 @@ MAX_LOGIT_SCALE = math.log(100.0)
 
 WEIGHT_INITS = ("pretrained", "trunc_normal", "xavier", "kaiming", "orthogonal")
 LOSSES = ("multipositive", "clip", "sigmoid")
+FROZEN = ("none", "image", "text", "both")
+IMAGE_RESOLUTIONS = ("tower", "data")
 LANGUAGES = ("en", "ko", "both")
 PRECISIONS = ("auto", "float32", "bf16")
 PARALLELISMS = ("ddp", "fsdp")
@@ -33,6 +35,13 @@ class TrialConfig:
     text_learning_rate_factor: float = 0.1
     """The text tower's learning rate, as a share of `learning_rate`: a rate that suits a small ResNet from scratch is
     too high for a transformer from scratch, whose prompts then draw together and come apart late."""
+    image_learning_rate_factor: float = 1.0
+    """The image tower's learning rate, as a share of `learning_rate`, which is that of heads and logit scale."""
+    layer_decay: float = 1.0
+    """Share of the learning rate of one block of a tower that the block below it has; 1 is the same rate for all."""
+    freeze: str = "none"
+    """Which towers keep the weights that they were loaded with: `none`, `image`, `text` or `both`; `both:2` trains the
+    last 2 blocks of each and what follows them."""
     logit_scale: float = math.log(1 / 0.07)
     """Start of the logit scale, in log space; at most ln 100."""
     embedding_dim: int = 64
@@ -44,10 +53,16 @@ class TrialConfig:
     """A built-in name, a local folder or a hub id."""
     text_tower: str = "bert-tiny"
     """A built-in name, a local folder or a hub id."""
+    image_resolution: str = "tower"
+    """Whether images are resized to the size that an image tower from a folder or the hub was made for (`tower`), or it
+    runs at that of the `data`, a ViT with its position embeddings interpolated."""
     head_depth: int = 1
     """Layers of each projection head, 1 to 3."""
     loss: str = "multipositive"
     """One of `LOSSES`."""
+    soft_targets: bool = False
+    """Whether an image belongs to all classes that people voted for, by their shares, instead of to the likeliest; the
+    data set must have votes."""
     learn_logit_scale: bool = True
     """Whether the logit scale is trained or stays at its start."""
     language: str = "en"
@@ -86,6 +101,10 @@ class TrialConfig:
             _check_type(field.name, field.type, getattr(self, field.name))
         _require(self.learning_rate > 0, "learning_rate > 0", self.learning_rate)
         _require(self.text_learning_rate_factor >= 0, "text_learning_rate_factor >= 0", self.text_learning_rate_factor)
+        _require(
+            self.image_learning_rate_factor >= 0, "image_learning_rate_factor >= 0", self.image_learning_rate_factor
+        )
+        _require(0 < self.layer_decay <= 1, "0 < layer_decay <= 1", self.layer_decay)
         _require(0 <= self.logit_scale <= MAX_LOGIT_SCALE, "0 <= logit_scale <= ln 100 = 4.605", self.logit_scale)
         _require(self.embedding_dim >= 1, "embedding_dim >= 1", self.embedding_dim)
         _require(1 <= self.head_depth <= 3, "1 <= head_depth <= 3", self.head_depth)
@@ -100,9 +119,26 @@ class TrialConfig:
         _require(0 <= self.seed < 2**32, "0 <= seed < 2**32", self.seed)
         _require_one_of("weight_init", self.weight_init, WEIGHT_INITS)
         _require_one_of("loss", self.loss, LOSSES)
+        _require_one_of("image_resolution", self.image_resolution, IMAGE_RESOLUTIONS)
+        _require(
+            self.loss != "clip" or not self.soft_targets, "soft_targets with loss=multipositive or sigmoid", self.loss
+        )
+        self.frozen_towers()
         _require_one_of("language", self.language, LANGUAGES)
         _require_one_of("precision", self.precision, PRECISIONS)
         _require_one_of("parallelism", self.parallelism, PARALLELISMS)
+
+    def frozen_towers(self) -> dict[str, int]:
+        """The towers that keep their weights, and how many of their last blocks train nevertheless."""
+        which, colon, blocks = self.freeze.partition(":")
+        _require_one_of("freeze", which, FROZEN)
+        _require(
+            not colon or (blocks.isdecimal() and int(blocks) >= 1 and which != "none"),
+            "freeze must be none, image, text or both, and after the last three a number of blocks, as in both:2",
+            self.freeze,
+        )
+        towers = {"none": (), "both": ("image", "text")}.get(which, (which,))
+        return dict.fromkeys(towers, int(blocks or 0))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -36,6 +36,13 @@ def test_an_unknown_field_gets_the_nearest_name() -> None:
         ("learn_logit_scale", 1, "must be a bool"),
         ("loss", 5, "loss must be a str"),
         pytest.param("learning_rate", 10**400, "finite float", id="huge"),
+        ("image_learning_rate_factor", -0.1, "image_learning_rate_factor >= 0"),
+        ("layer_decay", 0.0, "0 < layer_decay <= 1"),
+        ("image_resolution", "dat", "Did you mean 'data'"),
+        ("freeze", "txt", "Did you mean 'text'"),
+        ("freeze", "both:0", "a number of blocks, as in both:2"),
+        ("freeze", "none:1", "a number of blocks, as in both:2"),
+        ("freeze", "text:-1", "a number of blocks, as in both:2"),
         ("seed", -1, r"0 <= seed < 2\*\*32"),
         ("seed", 2**32, r"0 <= seed < 2\*\*32"),
     ],
@@ -43,6 +50,20 @@ def test_an_unknown_field_gets_the_nearest_name() -> None:
 def test_a_value_out_of_its_domain_is_refused_with_the_rule(name: str, value: object, rule: str) -> None:
     with pytest.raises(ConfigError, match=rule):
         TrialConfig.from_dict({name: value})
+
+
+def test_soft_targets_need_a_loss_that_can_match_in_part() -> None:
+    assert TrialConfig(soft_targets=True, loss="sigmoid").soft_targets
+    with pytest.raises(ConfigError, match="soft_targets with loss=multipositive or sigmoid must hold"):
+        TrialConfig(soft_targets=True, loss="clip")
+
+
+@pytest.mark.parametrize(
+    ("freeze", "towers"),
+    [("none", {}), ("image", {"image": 0}), ("text:3", {"text": 3}), ("both:2", {"image": 2, "text": 2})],
+)
+def test_freeze_names_towers_and_how_many_last_blocks_train(freeze: str, towers: dict[str, int]) -> None:
+    assert TrialConfig(freeze=freeze).frozen_towers() == towers
 
 
 def test_reads_a_plain_config_and_the_config_of_a_best_json(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 A loss compares one rank's B rows with the G columns of all ranks, so that memory grows with B x G; the mean of the
 ranks' losses is the loss of the whole batch. Features are unit vectors, and the logit scale is in log space. With C
 classes in a batch each text stands about G / C times among the columns, so the losses differ in what they call a match.
+
+A text is a prompt of one class, the label of its row. An image may belong to several classes, by the share of people
+who saw each: then it matches a text by its share q of the text's class, a number between 0 and 1. Where every share is
+0 or 1 that is whether the labels are equal.
 """
 
 from collections.abc import Callable
@@ -22,6 +26,7 @@ class Pairs:
     images: Tensor  # (B, D)
     texts: Tensor  # (B, D)
     labels: Tensor  # (B,)
+    shares: Tensor | None = None  # (B, C), of each image for each class, of which its label has the most; sum 1
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,20 @@ def similarity_logits(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Ten
     return logit_scale.exp() * images @ texts.T
 
 
-def same_label(compared: Comparison) -> Tensor:
-    """Which pairs of row and column match: (B, G) of 0 and 1."""
-    return (compared.rows.labels[:, None] == compared.columns.labels[None, :]).float()
+def image_matches(compared: Comparison) -> Tensor:
+    """How much each row's image matches each column's text, 0 to 1: (B, G)."""
+    return _matches(compared.rows, compared.columns)
+
+
+def text_matches(compared: Comparison) -> Tensor:
+    """How much each row's text matches each column's image, 0 to 1: (B, G)."""
+    return _matches(compared.columns, compared.rows).T
+
+
+def _matches(images: Pairs, texts: Pairs) -> Tensor:
+    if images.shares is None:
+        return (images.labels[:, None] == texts.labels[None, :]).float()
+    return images.shares[:, texts.labels]
 
 
 def clip_loss(compared: Comparison, logit_scale: Tensor, logit_bias: Tensor | None = None) -> Tensor:
@@ -54,36 +70,44 @@ def clip_loss(compared: Comparison, logit_scale: Tensor, logit_bias: Tensor | No
     Right for batches with one image per label; with more, equal labels are taken for mismatches.
     """
     labels = compared.rows.labels
-    return _both_directions(compared, logit_scale, compared.first + torch.arange(len(labels), device=labels.device))
+    own = compared.first + torch.arange(len(labels), device=labels.device)
+    return _both_directions(compared, logit_scale, own, own)
 
 
 def multipositive_loss(compared: Comparison, logit_scale: Tensor, logit_bias: Tensor | None = None) -> Tensor:
     """Bidirectional contrastive loss of UniCL (arXiv 2204.03610, eq. 3 to 5): every pair of equal label matches.
 
-    The entropy of the targets, a constant of the batch, is taken off, so that a perfect model reaches 0.
+    With shares a row's targets are its matches, divided by their sum. The entropy of the targets, a constant of the
+    batch, is taken off, so that a perfect model reaches 0.
     """
-    matches = same_label(compared)
-    count = matches.sum(dim=1, keepdim=True)  # (B, 1), at least 1
-    return _both_directions(compared, logit_scale, matches / count) - count.log().mean()
+    matches = image_matches(compared), text_matches(compared)
+    of_images, of_texts = (match / match.sum(dim=1, keepdim=True) for match in matches)  # (B, G), each row's own is > 0
+    entropy = (torch.special.entr(of_images) + torch.special.entr(of_texts)).sum(dim=1).mean() / 2
+    return _both_directions(compared, logit_scale, of_images, of_texts) - entropy
 
 
 def sigmoid_loss(compared: Comparison, logit_scale: Tensor, logit_bias: Tensor | None = None) -> Tensor:
-    """Pairwise sigmoid loss of SigLIP (arXiv 2303.15343, eq. 1), summed over texts and averaged over images."""
+    """Pairwise sigmoid loss of SigLIP (arXiv 2303.15343, eq. 1), summed over texts and averaged over images.
+
+    With shares a pair is a match as much as its share says; the entropy of that is taken off, as above.
+    """
     if logit_bias is None:
         raise ConfigError(
             "the sigmoid loss must have a logit bias, but the model has none; build it with loss=sigmoid."
         )
-    signs = 2 * same_label(compared) - 1
-    logits = similarity_logits(compared.rows.images, compared.columns.texts, logit_scale)
-    return -F.logsigmoid(signs * (logits + logit_bias)).sum(dim=1).mean()
+    matches = image_matches(compared)
+    logits = similarity_logits(compared.rows.images, compared.columns.texts, logit_scale) + logit_bias
+    entropy = torch.special.entr(matches) + torch.special.entr(1 - matches)
+    surprise = -(matches * F.logsigmoid(logits) + (1 - matches) * F.logsigmoid(-logits))
+    return (surprise - entropy).sum(dim=1).mean()
 
 
-def _both_directions(compared: Comparison, logit_scale: Tensor, targets: Tensor) -> Tensor:
-    """The mean of two cross-entropies over the columns: images with texts, and texts with images."""
+def _both_directions(compared: Comparison, logit_scale: Tensor, of_images: Tensor, of_texts: Tensor) -> Tensor:
+    """The mean of two cross-entropies over the columns with their targets: images with texts, texts with images."""
     rows, columns = compared.rows, compared.columns
-    of_images = F.cross_entropy(similarity_logits(rows.images, columns.texts, logit_scale), targets)
-    of_texts = F.cross_entropy(similarity_logits(rows.texts, columns.images, logit_scale), targets)
-    return (of_images + of_texts) / 2
+    images = F.cross_entropy(similarity_logits(rows.images, columns.texts, logit_scale), of_images)
+    texts = F.cross_entropy(similarity_logits(rows.texts, columns.images, logit_scale), of_texts)
+    return (images + texts) / 2
 
 
 LOSSES: dict[str, Callable[[Comparison, Tensor, Tensor | None], Tensor]] = {

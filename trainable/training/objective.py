@@ -21,11 +21,12 @@ class Batch:
     labels: Tensor  # (B,)
     tokens: Tensor  # (C, L), one prompt per class
     mask: Tensor  # (C, L)
+    shares: Tensor | None = None  # (B, C), see `Pairs`
 
     def split(self, parts: int) -> list["Batch"]:
-        """Micro-batches of B / `parts` rows."""
-        shares = zip(self.images.chunk(parts), self.labels.chunk(parts), strict=True)
-        return [Batch(images, labels, self.tokens, self.mask) for images, labels in shares]
+        """Micro-batches of B / `parts` rows, to encode."""
+        rows = zip(self.images.chunk(parts), self.labels.chunk(parts), strict=True)
+        return [Batch(images, labels, self.tokens, self.mask) for images, labels in rows]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Objective:
         """
         if self.parts > 1:
             return self._backward_in_parts(batch)
-        loss, hits = self._compare(self._encode(batch), batch.labels)
+        loss, hits = self._compare(self._encode(batch), batch)
         loss.backward()
         return loss.detach(), hits
 
@@ -99,7 +100,7 @@ class Objective:
                 draws.append(_random_state(batch.images.device))
                 features.append(self._encode(part))
         whole = Encoded.joined(features)
-        loss, hits = self._compare(whole, batch.labels)
+        loss, hits = self._compare(whole, batch)
         loss.backward()
         for i, (part, gradients) in enumerate(zip(parts, whole.gradients(self.parts), strict=True)):
             _set_random_state(draws[i], batch.images.device)
@@ -116,15 +117,16 @@ class Objective:
             images, texts, scale, bias = self.model(batch.images, batch.tokens[present], batch.mask[present])
         return Encoded(images, texts[position], scale, bias)
 
-    def _compare(self, encoded: Encoded, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _compare(self, encoded: Encoded, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss of this rank's rows against the columns of all, and how many of its images were told right.
 
         A column's gradient goes to the rank that the column came from.
         """
         images, texts = self.ranks.gather(torch.cat([encoded.images, encoded.texts], dim=1)).chunk(2, dim=1)  # (G, D)
-        columns = Pairs(images, texts, self.ranks.collect(labels))
-        rows = Pairs(encoded.images, encoded.texts, labels)
-        compared = Comparison(rows, columns, first=self.ranks.rank * len(labels))
+        shares = None if batch.shares is None else self.ranks.collect(batch.shares)
+        columns = Pairs(images, texts, self.ranks.collect(batch.labels), shares)
+        rows = Pairs(encoded.images, encoded.texts, batch.labels, batch.shares)
+        compared = Comparison(rows, columns, first=self.ranks.rank * len(batch.labels))
         loss = contrastive_loss(self.loss, compared, encoded.logit_scale, encoded.logit_bias)
         return loss, count_hits(compared)
 

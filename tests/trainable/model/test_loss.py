@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainable.errors import ConfigError
-from trainable.model.loss import LOSSES, Comparison, Pairs, contrastive_loss
+from trainable.model.loss import LOSSES, Comparison, Pairs, contrastive_loss, image_matches, similarity_logits
 
 LABELS = torch.tensor([0, 1, 0, 2, 2, 2])
 SCALE = torch.tensor(2.0)
@@ -122,3 +122,76 @@ def test_an_unknown_loss_and_a_sigmoid_without_bias_are_refused() -> None:
         loss_of("klip", features, features)
     with pytest.raises(ConfigError, match="logit bias"):
         contrastive_loss("sigmoid", Comparison.within(Pairs(features, features, LABELS)), SCALE)
+
+
+class TestShares:
+    """Images that belong to several classes: a row's label is the class with its largest share."""
+
+    SHARES = torch.tensor(
+        [[0.7, 0.3, 0.0], [0.2, 0.8, 0.0], [1.0, 0.0, 0.0], [0.0, 0.1, 0.9], [0.4, 0.0, 0.6], [0.1, 0.2, 0.7]],
+        dtype=torch.float64,
+    )
+
+    def match(self, image: int, text: int) -> float:
+        return float(self.SHARES[image, LABELS[text]])
+
+    def slow_multipositive(self, images: Tensor, texts: Tensor) -> float:
+        """Kullback-Leibler divergence from each row's normalised matches, row by row, both directions."""
+        n, total = len(images), 0.0
+        for i in range(n):
+            of_image = [self.match(i, j) for j in range(n)]
+            of_text = [self.match(j, i) for j in range(n)]
+            for a, b, weights in ((images, texts, of_image), (texts, images, of_text)):
+                for j, weight in enumerate(weights):
+                    if weight > 0:
+                        target = weight / sum(weights)
+                        total += target * (math.log(target) - log_softmax_over_columns(a, b, i, j))
+        return total / (2 * n)
+
+    def slow_sigmoid(self, images: Tensor, texts: Tensor) -> float:
+        total = 0.0
+        for i in range(len(images)):
+            for j in range(len(texts)):
+                p = 1 / (1 + math.exp(-logit(images, texts, i, j) - float(BIAS)))
+                for target, told in ((self.match(i, j), p), (1 - self.match(i, j), 1 - p)):
+                    total += target * (math.log(target) - math.log(told)) if target > 0 else 0.0
+        return total / len(images)
+
+    @pytest.mark.parametrize("name", ["multipositive", "sigmoid"])
+    @pytest.mark.parametrize("ranks", [1, 2, 3])
+    def test_the_mean_of_the_ranks_losses_equals_the_slow_reference(self, name: str, ranks: int) -> None:
+        whole = Pairs(unit_features(0), unit_features(1), LABELS, self.SHARES)
+        B = len(LABELS) // ranks
+        parts = (whole.images, whole.texts, whole.labels, self.SHARES)
+        losses = [
+            float(contrastive_loss(name, Comparison(Pairs(*(t[i : i + B] for t in parts)), whole, i), SCALE, BIAS))
+            for i in range(0, len(LABELS), B)
+        ]
+
+        slow = getattr(self, f"slow_{name}")(whole.images, whole.texts)
+        assert sum(losses) / ranks == pytest.approx(slow, rel=1e-6)
+
+    @pytest.mark.parametrize("name", ["multipositive", "sigmoid"])
+    def test_shares_of_one_class_each_are_labels(self, name: str) -> None:
+        images, texts = unit_features(0), unit_features(1)
+        pairs = Pairs(images, texts, LABELS, torch.eye(3, dtype=torch.float64)[LABELS])
+
+        loss = float(contrastive_loss(name, Comparison.within(pairs), SCALE, BIAS))
+
+        assert loss == pytest.approx(float(loss_of(name, images, texts)), rel=1e-6)
+
+    def test_the_best_similarities_are_the_log_of_the_shares_however_often_a_class_stands_in_the_batch(self) -> None:
+        """So the softmax over the classes' prompts, which is what accuracy compares, is the people's shares."""
+        labels = torch.tensor([0, 1, 0, 0, 0, 0])
+        shares = torch.tensor([0.7, 0.3]).expand(6, 2)
+        log_shares = shares[0].log().requires_grad_()
+
+        def loss(logits: Tensor) -> Tensor:
+            columns = torch.eye(2)[labels]
+            compared = Comparison.within(Pairs(logits.expand(6, 2), columns, labels, shares))
+            matches = image_matches(compared)
+            targets = matches / matches.sum(dim=1, keepdim=True)
+            return F.cross_entropy(similarity_logits(compared.rows.images, columns, torch.zeros(())), targets)
+
+        (gradient,) = torch.autograd.grad(loss(log_shares), log_shares)
+        assert gradient.abs().max() < 1e-6

@@ -1,6 +1,7 @@
 """Accumulation on one rank against a reference that keeps all activations; several ranks are in test_parity.py."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,13 @@ def batch() -> Batch:
     )
 
 
+@pytest.fixture(params=[False, True], ids=["labels", "shares"])
+def voted(request: pytest.FixtureRequest, batch: Batch) -> Batch:
+    """The batch, with its labels alone and with shares."""
+    shares = F.one_hot(batch.labels, 4) * 0.6 + torch.rand(12, 4, generator=torch.Generator().manual_seed(3)) * 0.1
+    return replace(batch, shares=shares / shares.sum(dim=1, keepdim=True)) if request.param else batch
+
+
 def slow_backward(model: Toy, batch: Batch, loss: str) -> float:
     """Encode each micro-batch once, keep everything, and let autograd find the way back."""
     images, texts = [], []
@@ -50,14 +58,15 @@ def slow_backward(model: Toy, batch: Batch, loss: str) -> float:
         image, text, scale, bias = model(batch.images[rows], batch.tokens[present], batch.mask[present])
         images.append(image)
         texts.append(text[position])
-    compared = Comparison.within(Pairs(torch.cat(images), torch.cat(texts), batch.labels))
+    compared = Comparison.within(Pairs(torch.cat(images), torch.cat(texts), batch.labels, batch.shares))
     value = contrastive_loss(loss, compared, scale, bias)
     value.backward()
     return float(value.detach())
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_accumulation_gives_the_gradients_statistics_and_draws_of_keeping_everything(batch: Batch, loss: str) -> None:
+def test_accumulation_gives_the_gradients_statistics_and_draws_of_keeping_everything(voted: Batch, loss: str) -> None:
+    batch = voted
     model, again = Toy(loss), Toy(loss)
     torch.manual_seed(2)
     expected_loss = slow_backward(model, batch, loss)
