@@ -35,6 +35,7 @@ from trainable.slot.slot import SlotOptions
 from trainable.slot.trial_slot import TrialSlot
 
 TUNE_SETTINGS = {
+from trainable.data.unseen import UnseenClasses
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -61,6 +62,8 @@ class Search:
     resources: TrialResources
     slots: int
     """Trials that run at one time."""
+    unseen: UnseenClasses = field(default_factory=UnseenClasses)
+    """The classes that no trial is trained on."""
     experiment: Experiment
     place: Place = field(default_factory=FolderPlace)
     """Where the experiment lies."""
@@ -186,6 +189,7 @@ def _slot_class(search: Search) -> Any:
         **search.place.slot_settings(search.experiment),
     )
     slot = tune.with_parameters(TrialSlot, options=asdict(options))
+        unseen=search.unseen.to_dict(),
     return tune.with_resources(slot, slot_request(search.resources))
 
 

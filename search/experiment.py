@@ -215,10 +215,11 @@ class Experiment:
         """Let `best.json` say what its config gave with other seeds."""
         write_json(self.best_path, plain({**(self.read_best() or {}), "confirmation": confirmation}))
 
-    def add_to_best(self, metrics: Mapping[str, float]) -> None:
-        """Join the metrics in `best.json` with those of the test split."""
+    def add_to_best(self, metrics: Mapping[str, float], unseen: Mapping[str, Any] | None = None) -> None:
+        """Join the metrics in `best.json` with those of the test split, and add what it gave for each unseen class."""
         document = self.read_best() or {}
-        write_json(self.best_path, plain({**document, "metrics": {**document.get("metrics", {}), **metrics}}))
+        joined = {"metrics": {**document.get("metrics", {}), **metrics}, **({"unseen": unseen} if unseen else {})}
+        write_json(self.best_path, plain({**document, **joined}))
 
     def _without_data(self, found: object) -> ExperimentError:
         return ExperimentError(

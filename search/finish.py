@@ -24,8 +24,8 @@ from search.spaces import Space
 from trainable.errors import CheckpointError
 from trainable.files import read_json, write_json
 from trainable.slot.failure import describe_failure
+from trainable.training.report import prefixed
 
-TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
 EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
 
 
@@ -81,10 +81,10 @@ def measure_on_test(search: Search) -> dict[str, Any] | None:
     store = str(search.store.path.resolve())
     try:
         task = search.place.evaluation(experiment)
-        metrics = run_like_a_trial(*task, store, "test", nodes=search.nodes, resources=search.resources)
+        measured = run_like_a_trial(*task, store, "test", nodes=search.nodes, resources=search.resources)
     except Exception as error:
         return record_failure(experiment.path, describe_failure(error))
-    experiment.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
+    experiment.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])
     return None
 
 
@@ -155,7 +155,7 @@ def _best_table(best: Mapping[str, Any], space: Space, ranking: Sequence[str]) -
         view.add_row(name, Text(_short(best["config"][name])))
     view.add_section()
     metrics = best["metrics"]
-    shown = [name for name in metrics if name.startswith(("val_", "test_"))]
+    shown = [name for name in metrics if name.startswith(("val_", "test_")) and "generalised" not in name]
     for name in [*(name for name in ranking if name in metrics and name not in shown), *shown]:
         view.add_row(name, _short(metrics[name]))
     return view

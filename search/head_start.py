@@ -12,6 +12,7 @@ from search.points import Point, from_manifest, read_points
 from search.spaces import Space
 from search.warm_start import Asked, Earlier, learn, read_earlier
 from trainable.data.store import Store
+from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError
 
 
@@ -33,7 +34,7 @@ class HeadStart:
         return cls(points=_points(options, space), experiments=experiments, gone=gone)
 
     def earlier_trials(
-        self, options: SearchOptions, space: Space, store: Store, say: Callable[[str], None]
+        self, options: SearchOptions, space: Space, store: Store, unseen: UnseenClasses, say: Callable[[str], None]
     ) -> list[TrialRecord]:
         """The trials of earlier experiments that the searcher gets; `say` gets what a person should know of them."""
         asked = Asked(
@@ -42,6 +43,7 @@ class HeadStart:
             seed=options.seed,
             dataset=store.manifest.dataset,
             content_hash=store.manifest.content_hash,
+            unseen=unseen,
             learns=options.algo not in ("asha", "random"),
         )
         trials, lines = learn(self.experiments, asked)

@@ -8,6 +8,7 @@ from search.experiment import hardware
 from search.options import METRICS, SearchOptions
 from search.spaces import Space
 from trainable.data.store import Store
+from trainable.data.unseen import UnseenClasses
 from trainable.provenance import describe_data
 from trainable.slot.cluster import Node, TrialResources
 
@@ -16,6 +17,7 @@ def build_manifest(
     options: SearchOptions,
     space: Space,
     store: Store,
+    unseen: UnseenClasses,
     *,
     nodes: Sequence[Node],
     resources: TrialResources,
@@ -45,7 +47,7 @@ def build_manifest(
         "budget_hours": options.budget_hours,
         "price_per_hour": options.price_per_hour,
         "seed": options.seed,
-        "dataset": describe_data(store, options.data_path),
+        "dataset": describe_data(store, options.data_path, unseen),
         "resources": {
             "slots": slots,
             "workers_per_trial": resources.workers,

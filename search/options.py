@@ -7,6 +7,7 @@ from typing import Any
 
 from search.pbt import ranges_of, require_population
 from search.spaces import SPACES, Space, build_space, require_whole_shares
+from trainable.data.unseen import UnseenClasses, parse_unseen
 from trainable.errors import ConfigError, close_match
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
@@ -14,12 +15,16 @@ SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "pbt", "none")
 METRICS = {
     "val_accuracy": "max",
     "val_balanced_accuracy": "max",
+    "val_unseen_accuracy": "max",
+    "val_unseen_balanced_accuracy": "max",
+    "val_harmonic_accuracy": "max",
+    "val_harmonic_balanced_accuracy": "max",
     "val_loss": "min",
     "train_accuracy": "max",
     "train_loss": "min",
     "epoch_seconds": "min",
 }
-"""What a search can rank trials by -> whether more (`max`) or less (`min`) is better."""
+"""What a search can rank trials by -> whether more (`max`) or less (`min`) is better. `val_` may be left away."""
 SAMPLERS = ("tpe", "gp", "cmaes", "nsga2")
 MAX_SEED = 2**32 - 1
 """The largest seed that every searcher takes."""
@@ -55,7 +60,8 @@ class SearchOptions:
     metric: str = _option(
         "val_accuracy",
         "Search",
-        f"what ranks the trials: {', '.join(METRICS)}; with --algo optuna several, such as val_accuracy,epoch_seconds",
+        f"what ranks the trials: {', '.join(METRICS)} (val_ may be left away); with --algo optuna several, such as "
+        "val_accuracy,epoch_seconds",
     )
     seed: int = _option(0, "Search", "seeds the draws and everything else that is random", metavar="N")
     points: str | None = _option(None, "Search", "a YAML list of configs to try first", metavar="FILE")
@@ -69,6 +75,13 @@ class SearchOptions:
     dataset: str = _option("synthetic", "Data", "synthetic (built in), fer2013 or folder", metavar="NAME")
     data_path: str | None = _option(
         None, "Data", "where the data set lies; a prepared store is used as it is", metavar="PATH"
+    )
+    unseen: str | None = _option(
+        None,
+        "Data",
+        "classes that are not trained but measured, as VALIDATION[:TEST], such as fear:disgust; compounds, a split of "
+        "synthetic; or none (default: compounds for synthetic, else none)",
+        metavar="GROUPS",
     )
 
     max_epochs: int = _option(8, "Budget", "epochs of a trial that is never stopped", metavar="N")
@@ -136,8 +149,12 @@ class SearchOptions:
             object.__setattr__(self, "scheduler", "none" if self.algo == "random" else "asha")
         _require_one_of("scheduler", str(self.scheduler), SCHEDULERS)
         _require_one_of("space", self.space, SPACES)
+        metrics = [f"val_{name}" if f"val_{name}" in METRICS else name for name in self.metrics]
+        object.__setattr__(self, "metric", ",".join(metrics))
         for metric in self.metrics:
             _require_one_of("metric", metric, METRICS)
+        if self.unseen is not None:
+            parse_unseen(self.unseen)
         _require(
             len(set(self.metrics)) == len(self.metrics) and (len(self.metrics) == 1 or self.algo == "optuna"),
             "--metric must name one metric, or with --algo optuna several different ones",
@@ -204,6 +221,17 @@ class SearchOptions:
                 "depends on them even by chance: use --metric val_accuracy, or fix them by --set."
             )
         return space
+
+    def require_measured(self, unseen: UnseenClasses) -> None:
+        """Raise `ConfigError` where a metric is of unseen classes that validation does not have enough of."""
+        for name in self.metrics:
+            least = 2 if "unseen" in name else 1 if "harmonic" in name else 0
+            if len(unseen.validation) < least:
+                raise ConfigError(
+                    f"--metric {name} needs at least {least} unseen class{'es' if least > 1 else ''} in the group for "
+                    f"validation, but there {'is' if len(unseen.validation) == 1 else 'are'} "
+                    f"{', '.join(unseen.validation) or 'none'}. Name them by --unseen VALIDATION:TEST."
+                )
 
     def _require_at_least(self, name: str, low: int) -> None:
         value = getattr(self, name)

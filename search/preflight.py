@@ -1,5 +1,6 @@
 """What is tried before any trial, so that a search that cannot work ends within seconds."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from search.cluster import run_like_a_trial
@@ -10,14 +11,23 @@ from trainable.slot.cluster import Node, TrialResources
 from trainable.slot.tasks import ProbeFailure, probe_configs
 
 
-def preflight(space: Space, store: Path, nodes: list[Node], resources: TrialResources, *, seed: int) -> None:
+def preflight(
+    space: Space,
+    store: Path,
+    nodes: list[Node],
+    resources: TrialResources,
+    *,
+    seed: int,
+    unseen: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Train one worker's share of a batch for each structural choice of the space, where a trial would run.
 
     Raises `DataError` where the store does not open there, `ConfigError` for a choice that cannot be trained.
     """
     defaults = TrialConfig(seed=seed).to_dict()
     configs = [{**defaults, **choice} for choice in structural_choices(space)]
-    failures = run_like_a_trial(probe_configs, str(store), configs, resources.workers, nodes=nodes, resources=resources)
+    task = (probe_configs, str(store), configs, resources.workers, unseen)
+    failures = run_like_a_trial(*task, nodes=nodes, resources=resources)
     if failures:
         raise ConfigError(_explain(failures[0], space, len(failures), len(configs)))
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from search.recorder import Recorder
     from search.spaces import Space
     from trainable.data.store import Store
+    from trainable.data.unseen import UnseenClasses
     from trainable.slot.cluster import Node
 
 
@@ -52,9 +53,9 @@ def _run(argv: Sequence[str] | None) -> int:
         head_start = HeadStart.read(options, space)
         if options.resume is None:
             place.require_usable(options.name)
-        store = _open_data(options)
+        store, unseen = _open_data(options)
         with Quiet(place.folder) as quiet:
-            search, recorder, ending, untested = _search(options, space, head_start, store, place, quiet, argv)
+            search, recorder, ending, untested = _search(options, space, head_start, store, unseen, place, quiet, argv)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
         print_summary(Console(), search, recorder, ending.state, untested)
     if ending.broken is not None:
@@ -63,21 +64,28 @@ def _run(argv: Sequence[str] | None) -> int:
     return exit_status(ending.state, search.experiment.best_path.exists() and untested is None)
 
 
-def _open_data(options: "SearchOptions") -> "Store":
-    """The data of a search, prepared where they are not yet; those of one that goes on are what it began with."""
+def _open_data(options: "SearchOptions") -> "tuple[Store, UnseenClasses]":
+    """The data of a search, prepared where they are not yet, and which classes it does not train.
+
+    Those of one that goes on are what it began with.
+    """
     from search.experiment import Experiment
     from trainable.data.preparation import prepare_store
     from trainable.data.store import Store
-    from trainable.provenance import reopen_data
+    from trainable.data.unseen import choose_unseen
+    from trainable.provenance import recorded_unseen, reopen_data
 
     if options.resume is None:
         store = Store.open(prepare_store(options.dataset, options.data_path))
+        unseen = choose_unseen(options.unseen, store.manifest)
     else:
         experiment = Experiment.open(Path(options.resume))
         experiment.read_best()  # what is torn is said before anything runs
         store = reopen_data({**experiment.read_dataset(), "path": options.data_path})
+        unseen = recorded_unseen(experiment.read_dataset())
+    options.require_measured(unseen)
     store.verify()
-    return store
+    return store, unseen
 
 
 def _search(
@@ -85,6 +93,7 @@ def _search(
     space: "Space",
     head_start: "HeadStart",
     store: "Store",
+    unseen: "UnseenClasses",
     place: "Place",
     quiet: "Quiet",
     argv: Sequence[str] | None,
@@ -105,7 +114,7 @@ def _search(
             nodes = stack.enter_context(connected(quiet.say, dashboard=options.workers_per_trial > 1))
         stack.enter_context(terminable())
         stack.enter_context(place.connected(quiet.say))
-        search = _prepare(options, space, head_start, store, place, nodes, quiet, argv)
+        search = _prepare(options, space, head_start, store, unseen, place, nodes, quiet, argv)
         quiet.keep(search.experiment.log / "ray.log")
         stack.enter_context(place.mirrored(search.experiment, quiet.say))
         with LedgerWriter(search.experiment.ledger_path) as ledger:
@@ -122,6 +131,7 @@ def _prepare(
     space: "Space",
     head_start: "HeadStart",
     store: "Store",
+    unseen: "UnseenClasses",
     place: "Place",
     nodes: "list[Node]",
     quiet: "Quiet",
@@ -138,7 +148,7 @@ def _prepare(
     from search.preflight import preflight
     from trainable.slot.cluster import current_nodes
 
-    earlier = head_start.earlier_trials(options, space, store, quiet.say)
+    earlier = head_start.earlier_trials(options, space, store, unseen, quiet.say)
     growth = find_growth(nodes, quiet.say)
     resources = resources_of(
         nodes,
@@ -152,9 +162,9 @@ def _prepare(
     quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")
     if slots_on(nodes, resources) == 0:
         quiet.say(explain_wait(nodes, resources, growth))
-    preflight(space, store.path.resolve(), nodes, resources, seed=options.seed)
+    preflight(space, store.path.resolve(), nodes, resources, seed=options.seed, unseen=unseen.to_dict())
     nodes = current_nodes()
-    manifest = build_manifest(options, space, store, nodes=nodes, resources=resources, slots=slots, argv=argv)
+    manifest = build_manifest(options, space, store, unseen, nodes=nodes, resources=resources, slots=slots, argv=argv)
     manifest["points"] = to_manifest(head_start.points, space)
     more_asked = False
     if options.resume is None:
@@ -166,6 +176,7 @@ def _prepare(
         options=options,
         space=space,
         store=store,
+        unseen=unseen,
         nodes=nodes,
         resources=resources,
         slots=slots,

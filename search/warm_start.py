@@ -6,7 +6,7 @@ who may go on here. Random draws have nothing to learn either, and only pass ove
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from search.experiment import Experiment
 from search.ledger import TrialRecord, read_trials, searched
 from search.spaces import Space
 from trainable.config import TrialConfig
+from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError, ExperimentError
 
 
@@ -37,6 +38,8 @@ class Asked:
     seed: int
     dataset: str
     content_hash: str
+    unseen: UnseenClasses = field(default_factory=UnseenClasses)
+    """The classes that no trial is trained on."""
     learns: bool
     """Whether its draws follow from what came back."""
 
@@ -91,6 +94,7 @@ def differences(manifest: Mapping[str, Any], asked: Asked) -> list[str]:
     }
     if dataset.get("name") == asked.dataset:
         pairs["the images' hash"] = (str(dataset.get("content_hash"))[:12], asked.content_hash[:12])
+        pairs["--unseen"] = (str(UnseenClasses.from_dict(dataset.get("unseen"))), str(asked.unseen))
     before = {**(manifest.get("space") or {}), **_atoms(manifest.get("fixed") or {})}
     now, defaults = asked.space.to_dict(), _atoms(TrialConfig(seed=asked.seed).to_dict())
     for name in dict.fromkeys([*before, *now]):

@@ -6,11 +6,15 @@ from typing import Any
 
 from trainable.data.preparation import prepare_store
 from trainable.data.store import Store, is_store
+from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError, DataError
 
 
-def describe_data(store: Store, data_path: str | None) -> dict[str, Any]:
-    """The `dataset` block: the store, and the path that the user gave for its source."""
+def describe_data(store: Store, data_path: str | None, unseen: UnseenClasses) -> dict[str, Any]:
+    """The `dataset` block: the store, the path that the user gave for its source, and which classes are not trained.
+
+    `counts` are of the images that are used.
+    """
     return {
         "name": store.manifest.dataset,
         "path": data_path,
@@ -18,7 +22,8 @@ def describe_data(store: Store, data_path: str | None) -> dict[str, Any]:
         "content_hash": store.manifest.content_hash,
         "classes": list(store.manifest.classes),
         "unseen_classes": list(store.manifest.unseen_classes),
-        "counts": store.manifest.counts,
+        "unseen": unseen.to_dict(),
+        "counts": unseen.counts(store.manifest),
     }
 
 
@@ -38,6 +43,18 @@ def reopen_data(block: Any) -> Store:
             "with --dataset and --data-path."
         )
     return store
+
+
+def recorded_unseen(block: Any) -> UnseenClasses:
+    """The classes that a `dataset` block says are not trained; raises `ConfigError` where it holds something odd."""
+    groups = block.get("unseen") if isinstance(block, Mapping) else None
+    try:
+        return UnseenClasses.from_dict(groups)
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"the unseen classes of a dataset block must be lists under validation and test, but are {groups!r}; name "
+            "them with --unseen."
+        ) from error
 
 
 def _check(block: Any) -> None:

@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Any
 from trainable.config import TrialConfig, load_config
 from trainable.errors import ConfigError, ExperimentError, TrialError, nearest, run_command
 from trainable.files import user_path
-from trainable.training.report import require_finite
+from trainable.training.report import prefixed, require_finite
 
 if TYPE_CHECKING:
     from trainable.data.store import Store
+    from trainable.data.unseen import UnseenClasses
     from trainable.slot.runner import Runner
     from trainable.training.device_data import DeviceData
     from trainable.training.run_folder import RunFolder
 
 OVERFIT_IMAGES = 256
 SPLITS = ("train", "validation", "test")
-TEST_METRICS = ("accuracy", "balanced_accuracy", "loss")
 
 EXAMPLES = """\
 examples:
@@ -112,14 +112,16 @@ def _train(argv: Sequence[str] | None) -> int:
     config, block = _config(arguments)
     store, data_path = _open_data(arguments, block)
     store.verify()
+    unseen = _unseen(arguments, block, store)
     if arguments.overfit is not None:
-        return _overfit(config, store, arguments.overfit, arguments.max_epochs)
+        return _overfit(config, store, unseen, arguments.overfit, arguments.max_epochs)
 
     from trainable.provenance import describe_data
     from trainable.training.run_folder import RunFolder
 
     path = arguments.out or Path("results") / time.strftime("train-%Y%m%d-%H%M%S")
-    return _run(config, store, path, lambda: RunFolder.create(path, config, describe_data(store, data_path)), workers)
+    dataset = describe_data(store, data_path, unseen)
+    return _run(config, store, unseen, path, lambda: RunFolder.create(path, config, dataset), workers)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,6 +160,11 @@ def _parser() -> argparse.ArgumentParser:
         help="synthetic (built in), fer2013 or folder (default: the config's, or synthetic)",
     )
     add("--data-path", metavar="PATH", help="where the data set lies; a prepared store is used as it is")
+    add(
+        "--unseen",
+        metavar="GROUPS",
+        help="classes not to train, as VALIDATION[:TEST], a named split or none (default: the config's, or the data's)",
+    )
     add("--out", type=user_path, metavar="FOLDER", help="the folder of the run (default: results/train-<time>)")
     add(
         "--resume",
@@ -227,15 +234,33 @@ def _open_data(arguments: argparse.Namespace, block: Any) -> "tuple[Store, str |
     return Store.open(prepare_store(named, arguments.data_path)), arguments.data_path
 
 
+def _unseen(arguments: argparse.Namespace, block: Any, store: "Store") -> "UnseenClasses":
+    """The classes that are not trained: by the flag, else by the config file's block, else the data set's own."""
+    from trainable.data.unseen import choose_unseen
+    from trainable.provenance import recorded_unseen
+
+    of_block = block is not None and arguments.dataset is None and arguments.data_path is None
+    if arguments.unseen is None and of_block:
+        return recorded_unseen(block)
+    return choose_unseen(arguments.unseen, store.manifest)
+
+
 def _resume(path: Path, workers: int) -> int:
-    from trainable.provenance import reopen_data
+    from trainable.provenance import recorded_unseen, reopen_data
     from trainable.training.run_folder import RunFolder
 
     folder, config, block = RunFolder.open(path)
-    return _run(config, reopen_data(block), path, lambda: folder, workers)
+    return _run(config, reopen_data(block), recorded_unseen(block), path, lambda: folder, workers)
 
 
-def _run(config: TrialConfig, store: "Store", path: Path, open_folder: "Callable[[], RunFolder]", workers: int) -> int:
+def _run(
+    config: TrialConfig,
+    store: "Store",
+    unseen: "UnseenClasses",
+    path: Path,
+    open_folder: "Callable[[], RunFolder]",
+    workers: int,
+) -> int:
     """Train to the end, or to Ctrl-C, and test the best epoch once.
 
     The folder at `path` is opened once the model is built, so that a config that cannot be trained leaves none behind.
@@ -245,10 +270,11 @@ def _run(config: TrialConfig, store: "Store", path: Path, open_folder: "Callable
     from trainable.training.run_folder import RunFolder
 
     try:
-        with _errors_of_workers(), standalone_runner(store.path, workers=workers) as (runner, place):
+        opened = standalone_runner(store.path, workers=workers, unseen=unseen.to_dict())
+        with _errors_of_workers(), opened as (runner, place):
             epochs_done = runner.start(config.to_dict(), RunFolder(path.resolve()).last)
             folder = open_folder()
-            _announce(config, store, run=str(path), device=place)
+            _announce(config, store, unseen, run=str(path), device=place)
             _train_epochs(folder, runner, epochs_done, config.max_epochs)
     except KeyboardInterrupt:
         _say_how_to_go_on(RunFolder(path), config.max_epochs)
@@ -310,8 +336,8 @@ def _test_once(folder: "RunFolder", store: "Store") -> dict[str, Any]:
     if best is not None and "test_accuracy" in best["metrics"]:
         return best
     gpu = torch.cuda.is_available()
-    metrics = evaluate_model(str(folder.best), str(store.path), "test", threads=torch.get_num_threads(), gpu=gpu)
-    return folder.add_to_best({f"test_{name}": metrics[name] for name in TEST_METRICS})
+    measured = evaluate_model(str(folder.best), str(store.path), "test", threads=torch.get_num_threads(), gpu=gpu)
+    return folder.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])
 
 
 def _print_outcome(folder: "RunFolder", best: Mapping[str, Any]) -> None:
@@ -319,16 +345,22 @@ def _print_outcome(folder: "RunFolder", best: Mapping[str, Any]) -> None:
     print()
     print(f"best     epoch {best['epoch']}: validation accuracy {metrics['val_accuracy']:.4f}")
     print(f"test     accuracy {metrics['test_accuracy']:.4f}, balanced {metrics['test_balanced_accuracy']:.4f}")
+    if "test_unseen_accuracy" in metrics:
+        print(
+            f"unseen   accuracy {metrics['test_unseen_accuracy']:.4f}, balanced "
+            f"{metrics['test_unseen_balanced_accuracy']:.4f}, chance {metrics['test_unseen_chance']:.4f}; with all "
+            f"classes as candidates {metrics['test_generalised_unseen_accuracy']:.4f}"
+        )
     print(f"model    {folder.best}")
     print(f"use it   python trainable/predict.py --model {folder.best} PICTURES")
 
 
-def _overfit(config: TrialConfig, store: "Store", images: int, epochs: int | None) -> int:
+def _overfit(config: TrialConfig, store: "Store", unseen: "UnseenClasses", images: int, epochs: int | None) -> int:
     from trainable.training.small_data import DEFAULT_EPOCHS, check_small_data
 
-    data = _device_data(store)
+    data = _device_data(store, unseen)
     check = f"learn {images} training images by heart; validation is the same images"
-    _announce(config, store, check=check, device=data.device.type)
+    _announce(config, store, unseen, check=check, device=data.device.type)
     diagnosis = check_small_data(
         config,
         data,
@@ -340,24 +372,25 @@ def _overfit(config: TrialConfig, store: "Store", images: int, epochs: int | Non
     return 0 if diagnosis.passed else 1
 
 
-def _device_data(store: "Store") -> "DeviceData":
+def _device_data(store: "Store", unseen: "UnseenClasses") -> "DeviceData":
     import torch
 
     from trainable.training.device_data import DeviceData
 
-    return DeviceData(store, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return DeviceData(store, torch.device("cuda" if torch.cuda.is_available() else "cpu"), unseen)
 
 
-def _announce(config: TrialConfig, store: "Store", *, device: str, **lines: str) -> None:
+def _announce(config: TrialConfig, store: "Store", unseen: "UnseenClasses", *, device: str, **lines: str) -> None:
     """Say what runs on what, then the titles of the columns."""
     changed = [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != field.default]
     values = ", ".join(f"{name}={_short(getattr(config, name))}" for name in changed)
-    manifest = store.manifest
-    sizes = [sum(manifest.counts[split][name] for name in manifest.seen_classes) for split in SPLITS]
+    manifest, seen = store.manifest, unseen.seen(store.manifest)
+    sizes = [sum(manifest.counts[split][name] for name in seen) for split in SPLITS]
     counts = " / ".join(f"{size:,}" for size in sizes)
     for title, line in {
         **lines,
-        "data": f"{manifest.dataset}: {counts} images of {len(manifest.seen_classes)} classes",
+        "data": f"{manifest.dataset}: {counts} images of {len(seen)} classes",
+        **{f"unseen, {split}": ", ".join(names) for split, names in unseen.to_dict().items() if names},
         "config": values or "the defaults",
         "device": device,
     }.items():

@@ -21,6 +21,7 @@ GOLDEN = {
     "--warm-start": "",
     "--confirm": "0",
     "--dataset": "synthetic",
+    "--unseen": "",
     "--data-path": "",
     "--max-epochs": "8",
     "--grace-epochs": "1",

@@ -127,6 +127,30 @@ def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
     assert "val_accuracy" in out.getvalue()
 
 
+def test_the_test_is_measured_once_and_kept_with_what_each_unseen_class_gave(
+    experiment: Experiment, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = {"test": {"awed": {"images": 4, "accuracy": 0.5, "generalised_accuracy": 0.25}}}
+    metrics = {"accuracy": 0.75, "loss": 0.5, "predicted_classes": 7, "unseen_accuracy": 0.5, "generalised_chance": 0.1}
+    calls = iter([{"metrics": metrics, "unseen": classes}])
+    trial = recorder.trials["a"]
+    experiment.write_best(trial, trial.reports[0], {"name": "faces"})
+    monkeypatch.setattr(finish, "run_like_a_trial", lambda *arguments, **options: next(calls))
+    store = SimpleNamespace(path=experiment.path)
+    search: Any = SimpleNamespace(experiment=experiment, store=store, nodes=[], **PLAIN)
+
+    assert finish.measure_on_test(search) is finish.measure_on_test(search) is None
+    best = json.loads(experiment.best_path.read_text())
+    assert best["unseen"] == classes
+    assert best["metrics"] == {
+        **{"val_accuracy": 0.25, "test_accuracy": 0.75, "test_loss": 0.5},
+        **{"test_unseen_accuracy": 0.5, "test_generalised_chance": 0.1},
+    }
+    text = summary(experiment, recorder, "COMPLETED")
+    assert "test_unseen_accuracy" in text
+    assert "generalised" not in text
+
+
 def summary(
     experiment: Experiment, recorder: Recorder, state: str, price: float | None = None, width: int = 200, **asked: Any
 ) -> str:

@@ -3,6 +3,7 @@ import pytest
 from search.command_line import parse_options
 from search.options import SearchOptions, parse_duration
 from search.spaces import SPACES
+from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError
 
 
@@ -18,7 +19,44 @@ def test_a_scheduler_that_is_given_holds() -> None:
     assert parse_options(["--algo", "optuna", "--scheduler", "none"]).scheduler == "none"
 
 
-@pytest.mark.parametrize("metric", ["val_accuracy", "val_balanced_accuracy", "train_accuracy"])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("unseen_accuracy", "val_unseen_accuracy"),
+        ("harmonic_accuracy", "val_harmonic_accuracy"),
+        ("harmonic_balanced_accuracy", "val_harmonic_balanced_accuracy"),
+        ("val_unseen_accuracy", "val_unseen_accuracy"),
+        ("loss", "val_loss"),
+        ("train_loss", "train_loss"),
+    ],
+)
+def test_a_metric_of_validation_may_be_named_without_its_prefix(given: str, meant: str) -> None:
+    assert parse_options(["--metric", given]).metric == meant
+
+
+def test_several_metrics_are_one_twice_whatever_their_prefix() -> None:
+    options = parse_options(["--algo", "optuna", "--metric", "unseen_accuracy,epoch_seconds"])
+    assert options.metrics == ("val_unseen_accuracy", "epoch_seconds")
+    with pytest.raises(ConfigError, match="several different ones"):
+        parse_options(["--algo", "optuna", "--metric", "accuracy,val_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "group", "needs"),
+    [
+        ("unseen_accuracy", (), "at least 2"),
+        ("unseen_accuracy", ("fear",), "at least 2"),
+        ("harmonic_accuracy", (), "at least 1"),
+    ],
+)
+def test_a_metric_of_unseen_classes_needs_some_for_validation(metric: str, group: tuple[str, ...], needs: str) -> None:
+    options = parse_options(["--metric", metric])
+    options.require_measured(UnseenClasses(validation=("fear", "sad")))
+    with pytest.raises(ConfigError, match=f"--metric val_{metric} needs {needs}.*Name them by --unseen"):
+        options.require_measured(UnseenClasses(validation=group, test=("happy", "sad")))
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_balanced_accuracy", "train_accuracy", "unseen_accuracy"])
 def test_more_accuracy_is_better(metric: str) -> None:
     assert parse_options(["--metric", metric]).mode == "max"
 
@@ -58,6 +96,7 @@ def test_more_accuracy_is_better(metric: str) -> None:
         ("--confirm -1", "--confirm >= 0"),
         ("--space stud", "Did you mean 'study'"),
         ("--metric val_acuracy", "Did you mean 'val_accuracy'"),
+        ("--unseen fear:fear", "fear more than once"),
         ("--algo asha --scheduler none", "use --algo random"),
         ("--time-budget 45", "such as 90s, 45m or 1h30m, but got '45'"),
     ],

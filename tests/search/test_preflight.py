@@ -17,7 +17,9 @@ SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "loss": Choice(("clip", 
 def probe_that_fails(user_error: bool) -> Any:
     """A probe in which every config with the loss `sigmoid` fails."""
 
-    def probe(store: str, configs: Sequence[dict[str, Any]], workers: int, **options: Any) -> list[dict[str, Any]]:
+    def probe(
+        store: str, configs: Sequence[dict[str, Any]], workers: int, unseen: None, **options: Any
+    ) -> list[dict[str, Any]]:
         text = {"kind": "RuntimeError", "message": "sizes differ.", "where": "loss.py:9", "traceback": "Traceback ..."}
         failing = [config for config in configs if config["loss"] == "sigmoid"]
         return [{**text, "config": config, "user_error": user_error} for config in failing]
@@ -38,12 +40,15 @@ def test_names_the_choice_that_fails_and_why(monkeypatch: pytest.MonkeyPatch, us
 def test_tries_whole_configs_with_the_resources_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def probe(store: str, configs: Sequence[dict[str, Any]], workers: int, **options: Any) -> list[Any]:
-        seen.append((store, [(config["loss"], config["seed"]) for config in configs], workers, options))
+    def probe(
+        store: str, configs: Sequence[dict[str, Any]], workers: int, unseen: dict[str, Any], **options: Any
+    ) -> list[Any]:
+        seen.append((store, [(config["loss"], config["seed"]) for config in configs], workers, unseen, options))
         return []
 
     monkeypatch.setattr("search.preflight.probe_configs", probe)
-    preflight(SPACE, Path("store"), NODES, TrialResources(workers=4, cpus_per_worker=2), seed=7)
+    unseen = {"validation": ["fear"], "test": []}
+    preflight(SPACE, Path("store"), NODES, TrialResources(workers=4, cpus_per_worker=2), seed=7, unseen=unseen)
 
     options = {"threads": 2, "gpu": False, "working_folder": str(Path.cwd())}
-    assert seen == [("store", [("clip", 7), ("sigmoid", 7)], 4, options)]
+    assert seen == [("store", [("clip", 7), ("sigmoid", 7)], 4, unseen, options)]

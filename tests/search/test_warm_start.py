@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from search.ledger import Inherited, LedgerWriter
 from search.spaces import Space
 from search.warm_start import Asked, learn, read_earlier
 from trainable.config import TrialConfig
+from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError, ExperimentError
 
 SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "embedding_dim": Choice((8, 16)), "max_epochs": Fixed(4)})
@@ -154,3 +156,14 @@ def test_a_folder_that_is_gone_is_refused_at_first_and_only_told_later(tmp_path:
     assert [one.name for one in earlier] == ["old"]
     assert len(gone) == 1
     assert gone[0].endswith("The search goes on without it.")
+
+
+def test_other_unseen_classes_are_told(tmp_path: Path) -> None:
+    unseen = {"validation": ["fear"], "test": ["sad"]}
+    dataset = {"name": "synthetic", "content_hash": "abc", "unseen": unseen}
+    earlier, _ = read_earlier([leave(tmp_path, dataset=dataset)], "val_accuracy", "max", resumed=False)
+
+    _, lines = learn(earlier, ASKED)
+    assert any("--unseen was fear:sad, and is none now" in line for line in lines)
+    _, lines = learn(earlier, replace(ASKED, unseen=UnseenClasses.from_dict(unseen)))
+    assert not any("--unseen" in line for line in lines)

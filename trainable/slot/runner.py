@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -57,16 +57,24 @@ class Runner(Protocol):
 class InProcessRunner:
     """Trains in this process; the data stay open and the imports warm from trial to trial.
 
-    `threads` is the number of CPU threads that torch may use, `device` torch's name of where to train. Where this
-    process is connected with others (`torch.distributed`), it is one of them, and each must call the same verbs.
+    `threads` is the number of CPU threads that torch may use, `device` torch's name of where to train, `unseen` what
+    `trainable.data.unseen.UnseenClasses` says of the classes that are not trained. Where this process is connected with
+    others (`torch.distributed`), it is one of them, and each must call the same verbs.
     """
 
     def __init__(
-        self, store_path: Path, *, threads: int, device: str = "cpu", guard: MemoryGuard | None = None
+        self,
+        store_path: Path,
+        *,
+        threads: int,
+        device: str = "cpu",
+        guard: MemoryGuard | None = None,
+        unseen: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._store_path = store_path
         self._threads = threads
         self._device = device
+        self._unseen = unseen
         self._guard = guard or MemoryGuard()
         self._data: DeviceData | None = None
         self._trainer: Trainer | None = None
@@ -117,10 +125,12 @@ class InProcessRunner:
         import torch
 
         from trainable.data.store import Store
+        from trainable.data.unseen import UnseenClasses
         from trainable.training.device_data import DeviceData
 
         if self._data is None:
-            self._data = DeviceData(Store.open(self._store_path), torch.device(self._device))
+            unseen = UnseenClasses.from_dict(self._unseen)
+            self._data = DeviceData(Store.open(self._store_path), torch.device(self._device), unseen)
         return self._data
 
     def _started(self) -> "Trainer":

@@ -17,7 +17,7 @@ begun again, it goes on from what it has trained since.
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class SlotOptions:
 
     store: str
     """Path of the data store."""
+    unseen: Mapping[str, Sequence[str]] | None = None
+    """The classes that are not trained, as `trainable.data.unseen.UnseenClasses` gives them."""
     checkpoints: str
     """Folder that gets one folder per trial."""
     metric: str

@@ -1,7 +1,7 @@
 """A runner for one config alone, without a search: in this process, or in a group of workers."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainable.errors import ResourceError
@@ -10,14 +10,17 @@ from trainable.slot.runner import InProcessRunner, Runner
 
 
 @contextlib.contextmanager
-def standalone_runner(store: Path, *, workers: int) -> Iterator[tuple[Runner, str]]:
+def standalone_runner(
+    store: Path, *, workers: int, unseen: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[tuple[Runner, str]]:
     """Yield a runner and, in words, where it trains.
 
     One worker is this process, with all its CPU threads and its first GPU. More are spread over the running Ray
-    cluster, or over this machine where there is none. Raises `ResourceError` where they do not fit.
+    cluster, or over this machine where there is none. `unseen` are the classes that are not trained. Raises
+    `ResourceError` where they do not fit.
     """
     if workers == 1:
-        yield from _this_process(store)
+        yield from _this_process(store, unseen)
         return
     from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
 
@@ -25,6 +28,7 @@ def standalone_runner(store: Path, *, workers: int) -> Iterator[tuple[Runner, st
         resources = share_of_each(nodes, workers)
         options = WorkerGroupOptions(
             store=str(store.resolve()),
+            unseen=unseen,
             workers=workers,
             threads=resources.cpus_per_worker,
             gpus=resources.gpus_per_worker,
@@ -55,11 +59,11 @@ def share_of_each(nodes: Sequence[Node], workers: int) -> TrialResources:
     )
 
 
-def _this_process(store: Path) -> Iterator[tuple[Runner, str]]:
+def _this_process(store: Path, unseen: Mapping[str, Sequence[str]] | None) -> Iterator[tuple[Runner, str]]:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    runner = InProcessRunner(store, threads=torch.get_num_threads(), device=device)
+    runner = InProcessRunner(store, threads=torch.get_num_threads(), device=device, unseen=unseen)
     try:
         yield runner, device
     finally:

@@ -24,7 +24,7 @@ def probe_nodes(desk: Any) -> list[str]:
 
 def evaluate_stored(
     desk: str, prefix: str, store: str, split: str, *, threads: int, gpu: bool, working_folder: str | None = None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """What `evaluate_model` says of the weights that the storage holds below a prefix, fetched to this node."""
     with tempfile.TemporaryDirectory(prefix="glance-") as folder:
         try:

@@ -11,6 +11,7 @@ from trainable.slot.runner import enter_working_folder
 
 if TYPE_CHECKING:
     from trainable.config import TrialConfig
+    from trainable.data.unseen import UnseenClasses
 
 
 class ProbeFailure(Failure):
@@ -25,6 +26,7 @@ def probe_configs(
     store: str,
     configs: Sequence[Mapping[str, Any]],
     workers: int = 1,
+    unseen: Mapping[str, Sequence[str]] | None = None,
     *,
     threads: int,
     gpu: bool,
@@ -33,7 +35,7 @@ def probe_configs(
     """Open the store and train one batch of each config, as one of a trial's `workers`; returns those that failed.
 
     This process is alone: it trains a worker's share of the batch, and neither exchanges features nor shards the model.
-    Relative paths in a config are relative to `working_folder`, as in a slot.
+    Relative paths in a config are relative to `working_folder`, and the `unseen` classes are not trained, as in a slot.
 
     A batch that diverges is no failure here: that depends on more than the structure. Raises `DataError` where the
     store does not open on this node.
@@ -41,10 +43,11 @@ def probe_configs(
     import torch
 
     from trainable.config import TrialConfig
+    from trainable.data.unseen import UnseenClasses
     from trainable.training.trainer import Trainer
 
     enter_working_folder(working_folder)
-    data = _open_data(store, threads=threads, gpu=gpu)
+    data = _open_data(store, threads=threads, gpu=gpu, unseen=UnseenClasses.from_dict(unseen))
     failures = []
     for values in configs:
         try:
@@ -67,25 +70,34 @@ def _one_share(config: "TrialConfig", workers: int) -> "TrialConfig":
 
 def evaluate_model(
     folder: str, store: str, split: str, *, threads: int, gpu: bool, working_folder: str | None = None
-) -> dict[str, float]:
-    """Zero-shot metrics of a saved model over the training classes of one split: accuracy, loss and more.
+) -> dict[str, Any]:
+    """Measure a saved model on one split, over the classes that it was trained on and those that it says are unseen.
 
-    Raises `CheckpointError` or `DataError`.
+    Returns `metrics`, see `metrics_of`, and `unseen`, group -> class -> its figures, see `class_figures`. Both groups
+    are measured on this split; `metrics` are of the split's own. Raises `CheckpointError` or `DataError`.
     """
+    import torch
+
     from trainable.training.predictor import ZeroShotPredictor
-    from trainable.training.zero_shot import confusion_matrix, metrics_of
+    from trainable.training.zero_shot import class_figures, metrics_of
 
     enter_working_folder(working_folder)
-    data = _open_data(store, threads=threads, gpu=gpu)
-    predictor = ZeroShotPredictor.load(Path(folder), data.device)
-    return metrics_of(*confusion_matrix(predictor.model, data.split(split), predictor.classifier(data.classes)))
+    predictor = ZeroShotPredictor.load(Path(folder), torch.device("cuda" if gpu else "cpu"))
+    data = _open_data(store, threads=threads, gpu=gpu, unseen=predictor.unseen)
+    groups = {name: tuple(classes) for name, classes in predictor.unseen.to_dict().items() if classes}
+    told = {name: predictor.tell(data, split, classes) for name, classes in groups.items()}
+    own = told[split] if split in told else predictor.tell(data, split, ())
+    return {
+        "metrics": metrics_of(own),
+        "unseen": {name: class_figures(told[name], classes, data.classes) for name, classes in groups.items()},
+    }
 
 
-def _open_data(store: str, *, threads: int, gpu: bool) -> Any:
+def _open_data(store: str, *, threads: int, gpu: bool, unseen: "UnseenClasses") -> Any:
     import torch
 
     from trainable.data.store import Store
     from trainable.training.device_data import DeviceData
 
     torch.set_num_threads(threads)
-    return DeviceData(Store.open(Path(store)), torch.device("cuda" if gpu else "cpu"))
+    return DeviceData(Store.open(Path(store)), torch.device("cuda" if gpu else "cpu"), unseen)

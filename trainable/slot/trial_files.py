@@ -119,8 +119,8 @@ class GroupFiles:
 class StoredRunner(InProcessRunner):
     """One worker of a group whose trials lie in a storage: a runner with two more verbs."""
 
-    def __init__(self, store_path: Path, files: TrialFiles, *, first: bool, threads: int, device: str) -> None:
-        super().__init__(store_path, threads=threads, device=device)
+    def __init__(self, store_path: Path, files: TrialFiles, *, first: bool, **training: Any) -> None:
+        super().__init__(store_path, **training)
         self._files = files
         self._first = first
         self._trial: tuple[str, Path] | None = None

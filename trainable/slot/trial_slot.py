@@ -88,11 +88,12 @@ def build_slot(options: SlotOptions) -> Slot:
 def _build_runner(options: SlotOptions) -> Runner:
     if options.workers == 1:
         device = "cuda" if options.gpus else "cpu"
-        return InProcessRunner(Path(options.store), threads=options.threads, device=device)
+        return InProcessRunner(Path(options.store), threads=options.threads, device=device, unseen=options.unseen)
     from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
 
     return WorkerGroup(
         WorkerGroupOptions(
+            unseen=options.unseen,
             store=options.store,
             workers=options.workers,
             threads=options.threads,

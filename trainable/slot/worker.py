@@ -20,7 +20,8 @@ CLOSE = "close"
 def work(settings: Mapping[str, Any]) -> None:
     """The training function that Ray Train runs on each worker: take orders from the mailbox until told to close.
 
-    `settings` holds `mailbox`, and of the group's options `store`, `threads`, `working_folder`, `desk` and `prefix`.
+    `settings` holds `mailbox`, and of the group's options `store`, `unseen`, `threads`, `working_folder`, `desk` and
+    `prefix`.
     Ray Train has placed this process, given it its rank and device, and connected it with the other ranks.
     """
     enter_working_folder(settings["working_folder"])
@@ -36,11 +37,12 @@ def work(settings: Mapping[str, Any]) -> None:
 
 
 def _build_runner(settings: Mapping[str, Any], rank: int, device: str) -> Runner:
-    store, threads = Path(settings["store"]), settings["threads"]
+    store = Path(settings["store"])
+    training = {"threads": settings["threads"], "device": device, "unseen": settings["unseen"]}
     if not settings["desk"]:
-        return InProcessRunner(store, threads=threads, device=device)
+        return InProcessRunner(store, **training)
     files = StoredFiles(settings["desk"], settings["prefix"])
-    return StoredRunner(store, files, first=rank == 0, threads=threads, device=device)
+    return StoredRunner(store, files, first=rank == 0, **training)
 
 
 def carry_out(runner: Runner, order: Order) -> Answer:

@@ -12,7 +12,7 @@ never join, or take a later one for it.
 import contextlib
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class WorkerGroupOptions:
 
     store: str
     """Path of the data store."""
+    unseen: Mapping[str, Sequence[str]] | None = None
+    """The classes that are not trained, as `trainable.data.unseen.UnseenClasses` gives them."""
     workers: int
     threads: int
     """CPUs of each worker, and its CPU threads."""
@@ -214,6 +216,7 @@ def _build_trainer(options: WorkerGroupOptions, mailbox: Any, scratch: str) -> T
         train_loop_config={
             "mailbox": mailbox,
             "store": options.store,
+            "unseen": options.unseen,
             "threads": options.threads,
             "working_folder": options.working_folder,
             "desk": options.desk,

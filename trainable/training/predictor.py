@@ -2,7 +2,7 @@
 
 model.safetensors    weights, and in its header the epoch
 config.json          the trial's config
-model.json           classes, image size, channels, pixel statistics
+model.json           classes, those kept unseen, image size, channels, pixel statistics
 image_tower/, text_tower/    a tower's own config and tokenizer, where it is not built in
 """
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainable.config import TrialConfig, load_config
+from trainable.data.unseen import UnseenClasses, parts_of
 from trainable.data.vocabulary import prompts
 from trainable.errors import CheckpointError, ConfigError
 from trainable.files import write_atomically, write_json
@@ -27,7 +28,14 @@ from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
 from trainable.training.device_data import DeviceData, image_tensor
 from trainable.training.parallel import whole_tensors
 from trainable.training.ranks import ONE_RANK, Ranks
-from trainable.training.zero_shot import EVALUATION_BATCH, PromptTokens, class_logits, zero_shot_classifier
+from trainable.training.zero_shot import (
+    EVALUATION_BATCH,
+    Outcomes,
+    PromptTokens,
+    class_logits,
+    tell_images,
+    zero_shot_classifier,
+)
 
 
 def save_model(
@@ -64,6 +72,7 @@ def saved_epoch(folder: Path) -> int:
 def _description(model: DualEncoder, data: DeviceData) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
+        "unseen": data.unseen.to_dict(),
         "image_size": data.image_size,
         "channels": data.channels,
         "mean": model.mean,
@@ -82,6 +91,7 @@ class ZeroShotPredictor:
         self.model = model.to(device).eval()
         self.config = config
         self.classes: tuple[str, ...] = tuple(description["classes"])
+        self.unseen = UnseenClasses.from_dict(description.get("unseen"))
         self.image_size = int(description["image_size"])
         self.channels = int(description["channels"])
         self.device = device
@@ -121,6 +131,12 @@ class ZeroShotPredictor:
         """One unit vector per label (C, D), the mean over its prompts; the language defaults to the training's."""
         rows = prompts(labels, language or self.config.language)
         return zero_shot_classifier(self.model, PromptTokens.of(self.model, rows, self.device))
+
+    def tell(self, data: DeviceData, split: str, group: tuple[str, ...]) -> Outcomes:
+        """How the images of a split were told, of the trained classes and of a group of unseen ones."""
+        candidates, seen = (*data.classes, *group), len(data.classes)
+        classifier, parts = self.classifier(candidates), parts_of(candidates, data.classes)
+        return tell_images(self.model, data.split(split, group), classifier, seen=seen, parts=parts)
 
     @torch.no_grad()
     def predict(self, images: np.ndarray, labels: Sequence[str], language: str | None = None) -> np.ndarray:

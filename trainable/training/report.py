@@ -22,6 +22,28 @@ REPORT_KEYS = (
 )
 """`*_now` is the value at the epoch's end; `predicted_classes` counts the distinct classes predicted on validation."""
 
+UNSEEN_KEYS = (
+    "val_unseen_accuracy",
+    "val_unseen_balanced_accuracy",
+    "val_generalised_seen_accuracy",
+    "val_generalised_seen_balanced_accuracy",
+    "val_generalised_unseen_accuracy",
+    "val_generalised_unseen_balanced_accuracy",
+    "val_harmonic_accuracy",
+    "val_harmonic_balanced_accuracy",
+    "val_chance",
+    "val_unseen_chance",
+    "val_generalised_chance",
+)
+"""What comes with unseen classes for validation: `unseen` is among these, `generalised` among all, `harmonic` the mean
+of the generalised accuracies on seen and unseen; `chance` is 1 / candidates, also of a balanced accuracy."""
+_UNPREFIXED = ("predicted_classes",)
+
+
+def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The accuracies and the loss that a split gave, as a report (`val`) or `best.json` (`test`) names them."""
+    return {f"{prefix}_{name}": value for name, value in metrics.items() if name not in _UNPREFIXED}
+
 
 def require_finite(report: Mapping[str, float]) -> None:
     """Raise `DivergedError` where a number is not finite: no scheduler, searcher or table ever sees such a report."""

@@ -122,12 +122,16 @@ class RunFolder:
             return None
         return _parse(self.best_path.read_bytes(), self.best_path)
 
-    def add_to_best(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """Join the best epoch's metrics with those of the test split; returns all of `best.json`."""
+    def add_to_best(self, metrics: Mapping[str, float], unseen: Mapping[str, Any]) -> dict[str, Any]:
+        """Join the best epoch's metrics with those of the test split, and add what it gave for each unseen class.
+
+        Returns all of `best.json`.
+        """
         best = self.read_best()
         if best is None:
             raise ExperimentError(f"a run must have an epoch before it is tested, but {self.path} has none.")
         best["metrics"] |= metrics
+        best |= {"unseen": dict(unseen)} if unseen else {}
         with _writing(self.path):
             write_json(self.best_path, best)
         return best

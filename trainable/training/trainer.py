@@ -27,8 +27,9 @@ from trainable.training.parallel import distribute, held_like, rows_per_rank, wh
 from trainable.training.predictor import save_model
 from trainable.training.random_states import RandomStates
 from trainable.training.ranks import ONE_RANK, Ranks
+from trainable.training.report import prefixed
 from trainable.training.schedule import learning_rate
-from trainable.training.zero_shot import PromptTokens, confusion_matrix, metrics_of, zero_shot_classifier
+from trainable.training.zero_shot import PromptTokens, metrics_of, tell_images, zero_shot_classifier
 
 ADAM_BETAS = (0.9, 0.98)
 """CLIP's for its ViT (arXiv 2103.00020, table 19)."""
@@ -74,6 +75,7 @@ class Trainer:
         replica = distribute(self.model, config, ranks, self.device)
         self.prompts = PromptTokens.of(self.model, prompts(data.classes, config.language), self.device)
         self.optimizer = build_optimizer(self.model, config)
+        self._of_groups: dict[str, PromptTokens] = {}
         self.sampler = BalancedSampler(
             data.split("train").labels.cpu().numpy(),
             batch_size,
@@ -93,7 +95,7 @@ class Trainer:
         return self.state.epoch + self._part.steps / self.sampler.steps
 
     def run_epoch(self) -> dict[str, float]:
-        """Train one epoch to its end, evaluate on validation, and return the report: the keys of `REPORT_KEYS`."""
+        """Train one epoch to its end, evaluate on validation, and return the report (`trainable.training.report`)."""
         start = time.perf_counter() - self._part.seconds
         trained = self.train_epoch()
         before = time.perf_counter()
@@ -104,9 +106,7 @@ class Trainer:
             "samples_seen": self.state.samples_seen,
             "epoch_seconds": self._mean_over_ranks(time.perf_counter() - start),
             **trained,
-            "val_loss": validation["loss"],
-            "val_accuracy": validation["accuracy"],
-            "val_balanced_accuracy": validation["balanced_accuracy"],
+            **prefixed("val", validation),
             "predicted_classes": validation["predicted_classes"],
         }
 
@@ -146,11 +146,12 @@ class Trainer:
         return True
 
     def evaluate(self, split: str) -> dict[str, float]:
-        """Zero-shot metrics over the training classes: accuracy, balanced_accuracy, loss, predicted_classes."""
+        """Zero-shot metrics of a split over the seen classes, and over its group of unseen ones: see `metrics_of`."""
         self.model.eval()
         with self._autocast():
-            classifier = zero_shot_classifier(self.model, self.prompts)
-            return metrics_of(*confusion_matrix(self.model, self.data.split(split), classifier, self.ranks))
+            classifier = zero_shot_classifier(self.model, self._candidates(split))
+            images, seen = self.data.split(split), len(self.data.classes)
+            return metrics_of(tell_images(self.model, images, classifier, seen=seen, ranks=self.ranks))
 
     def save(self, folder: Path) -> None:
         """Write the whole state: weights, optimizer, counters, the part of an epoch, the random states of all ranks."""
@@ -187,6 +188,14 @@ class Trainer:
         self.random.restore(tensors, epoch=self.state.epoch, same_device=state["device"] == self.device.type)
 
     def _batch(self, indices: np.ndarray) -> Batch:
+    def _candidates(self, split: str) -> PromptTokens:
+        """The prompts of all classes that a split is measured with."""
+        group = self.data.unseen.of(split)
+        if group and split not in self._of_groups:
+            rows = prompts((*self.data.classes, *group), self.config.language)
+            self._of_groups[split] = PromptTokens.of(self.model, rows, self.device)
+        return self._of_groups.get(split, self.prompts)
+
         """The augmented images at `indices`, and one random template for each class, the same on all ranks."""
         images, labels = self.data.split("train").batch(indices)
         C, P, _ = self.prompts.tokens.shape

@@ -1,5 +1,6 @@
 """The runner and the tasks with real training on a few faces."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from trainable.slot.memory import Footprint, MemoryGuard
 from trainable.slot.runner import InProcessRunner
 from trainable.slot.tasks import evaluate_model, probe_configs
 from trainable.training.predictor import saved_epoch
+from trainable.training.report import REPORT_KEYS, UNSEEN_KEYS
 
 pytestmark = pytest.mark.e2e
 
@@ -75,8 +77,10 @@ def test_a_saved_model_has_the_accuracy_that_was_reported(runner: InProcessRunne
     report = runner.run_epoch()
     runner.save_model(tmp_path / "best")
     assert saved_epoch(tmp_path / "best") == 1
-    metrics = evaluate_model(str(tmp_path / "best"), str(faces), "validation", threads=1, gpu=False)
+    measured = evaluate_model(str(tmp_path / "best"), str(faces), "validation", threads=1, gpu=False)
 
+    metrics = measured["metrics"]
+    assert measured["unseen"] == {}
     assert metrics["accuracy"] == report["val_accuracy"]
     assert metrics["loss"] == pytest.approx(report["val_loss"])
 
@@ -109,3 +113,31 @@ def test_probing_takes_a_diverging_batch_for_no_failure(faces: Path) -> None:
 def test_probing_without_a_store_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         probe_configs(str(tmp_path), [CONFIG], threads=1, gpu=False)
+
+
+def test_unseen_classes_are_not_trained_and_a_saved_model_says_which_they_are(faces: Path, tmp_path: Path) -> None:
+    unseen = {"validation": ["fear", "sad"], "test": ["happily_surprised", "disgust", "angry"]}
+    runner = InProcessRunner(faces, threads=1, unseen=unseen)
+    runner.start({**CONFIG, "precision": "float32"}, tmp_path / "none")
+    report = runner.run_epoch()
+    runner.save_model(tmp_path / "best")
+    runner.close()
+
+    assert sorted(report) == sorted((*REPORT_KEYS, *UNSEEN_KEYS))
+    assert [report[name] for name in ("val_chance", "val_unseen_chance", "val_generalised_chance")] == [
+        1 / 3,
+        1 / 2,
+        1 / 5,
+    ]
+    assert json.loads((tmp_path / "best" / "model.json").read_text())["classes"] == ["happy", "surprise", "neutral"]
+    validation = evaluate_model(str(tmp_path / "best"), str(faces), "validation", threads=1, gpu=False)
+    for name in UNSEEN_KEYS:
+        assert validation["metrics"][name.removeprefix("val_")] == report[name], name
+    test = evaluate_model(str(tmp_path / "best"), str(faces), "test", threads=1, gpu=False)
+    assert {group: [*figures] for group, figures in test["unseen"].items()} == unseen
+    assert {name: of["images"] for name, of in test["unseen"]["test"].items()} == {
+        **{"happily_surprised": 40, "disgust": 10, "angry": 10},
+    }
+    assert test["unseen"]["test"]["happily_surprised"]["parts"] == ["happy", "surprise"]
+    right = sum(of["images"] * of["accuracy"] for of in test["unseen"]["test"].values())
+    assert right / 60 == pytest.approx(test["metrics"]["unseen_accuracy"])
