@@ -16,7 +16,7 @@ from trainable.config import TrialConfig
 from trainable.data.augmentation import augment
 from trainable.data.sampler import BalancedSampler
 from trainable.data.vocabulary import prompts
-from trainable.errors import CheckpointError, DivergedError
+from trainable.errors import CheckpointError, ConfigError, DivergedError
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.tower_options import apply_tower_options
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
@@ -67,6 +67,7 @@ class Trainer:
         self._part = EpochPart.none(data.device)
         self._validation_seconds = 0.0
         batch_size = rows_per_rank(config, ranks)
+        _require_votes(config, data)
         mean, std = data.pixel_statistics
         self.model = build_dual_encoder(
             config, image_size=data.image_size, channels=data.channels, mean=mean, std=std, classes=len(data.classes)
@@ -74,8 +75,8 @@ class Trainer:
         apply_tower_options(self.model, config, self.device)
         replica = distribute(self.model, config, ranks, self.device)
         self.prompts = PromptTokens.of(self.model, prompts(data.classes, config.language), self.device)
-        self.optimizer = build_optimizer(self.model, config)
         self._of_groups: dict[str, PromptTokens] = {}
+        self.optimizer = build_optimizer(self.model, config)
         self.sampler = BalancedSampler(
             data.split("train").labels.cpu().numpy(),
             batch_size,
@@ -187,7 +188,6 @@ class Trainer:
         self._part = EpochPart.restored(tensors, state.get("part"), self.ranks, self.device)
         self.random.restore(tensors, epoch=self.state.epoch, same_device=state["device"] == self.device.type)
 
-    def _batch(self, indices: np.ndarray) -> Batch:
     def _candidates(self, split: str) -> PromptTokens:
         """The prompts of all classes that a split is measured with."""
         group = self.data.unseen.of(split)
@@ -196,6 +196,7 @@ class Trainer:
             self._of_groups[split] = PromptTokens.of(self.model, rows, self.device)
         return self._of_groups.get(split, self.prompts)
 
+    def _batch(self, indices: np.ndarray) -> Batch:
         """The augmented images at `indices`, and one random template for each class, the same on all ranks."""
         images, labels = self.data.split("train").batch(indices)
         C, P, _ = self.prompts.tokens.shape
@@ -205,6 +206,7 @@ class Trainer:
             labels,
             self.prompts.tokens[range(C), template],
             self.prompts.mask[range(C), template],
+            self.data.split("train").shares_of(indices) if self.config.soft_targets else None,
         )
 
     def _step(self, loss: Tensor) -> float:
@@ -246,6 +248,14 @@ class Trainer:
                     f"a trial must go on with its own config, but the checkpoint in {folder} has "
                     f"{field.name}={theirs!r} and this config {ours!r}; start it anew or use the checkpoint's config."
                 )
+
+
+def _require_votes(config: TrialConfig, data: DeviceData) -> None:
+    if config.soft_targets and data.split("train").shares is None:
+        raise ConfigError(
+            "soft_targets must go with data that people voted on, such as ferplus, but "
+            f"{data.store.manifest.dataset} has no votes; use soft_targets=false."
+        )
 
 
 def build_optimizer(model: DualEncoder, config: TrialConfig) -> torch.optim.AdamW:
