@@ -7,14 +7,13 @@
 Works on a search that is still running, too.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import ExperimentError, run_command
+from trainable.errors import CommandParser, ExperimentError, run_command
 from trainable.storage.storage import is_remote, open_storage
 from trainable.storage.working_copy import fetch_to_read
 
@@ -27,12 +26,7 @@ DOTS_PER_INCH = 150
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="glance-report", description="Write the report of an experiment.")
-    parser.add_argument("experiment", help="the experiment's folder or address, such as results/demo")
-    parser.add_argument("--out", type=Path, help="folder for report.html and figures/ (default: the experiment's own)")
-    arguments = parser.parse_args(argv)
-    place, out = arguments.experiment, arguments.out
-    return run_command(lambda: _report_remote(place, out) if is_remote(place) else _report(Path(place), out))
+    return run_command(lambda: _run(argv))
 
 
 def write_report(experiment: Path, out: Path | None = None) -> Path:
@@ -43,6 +37,15 @@ def write_report(experiment: Path, out: Path | None = None) -> Path:
     from analysis.frames import load_experiment
 
     return _write(load_experiment(experiment), experiment if out is None else out)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = CommandParser(prog="glance-report", description="Write the report of an experiment.")
+    parser.add_argument("experiment", help="the experiment's folder or address, such as results/demo")
+    parser.add_argument("--out", type=Path, help="folder for report.html and figures/ (default: the experiment's own)")
+    arguments = parser.read(argv)
+    place, out = arguments.experiment, arguments.out
+    return _report_remote(place, out) if is_remote(place) else _report(Path(place), out)
 
 
 def _report(path: Path, out: Path | None) -> int:

@@ -8,7 +8,6 @@ come from boto3's usual chain. It may be run again, after a change of the block 
 the file or the account is not fit for it.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from trainable.errors import ConfigError, run_command
+from trainable.errors import CommandParser, ConfigError, run_command
 
 SSH = 22
 VERSION = "2012-10-17"
@@ -50,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="cluster/aws_account.py", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="cluster/aws_account.py", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, metavar="FILE", help="a launcher file for AWS, its marked block filled in")
-    path = parser.parse_args(argv).file
+    path = parser.read(argv).file
     account = read_account(path)
     try:
         group = make_group(account)

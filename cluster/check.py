@@ -8,14 +8,13 @@ to the addresses of the marked block, and the resources named must be those of t
 per file where all is well, 2 and a sentence with file and line for everything that is not.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import ConfigError, run_command
+from trainable.errors import CommandParser, ConfigError, run_command
 
 if TYPE_CHECKING:
     from cluster.document import Document, Finding
@@ -30,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(prog="cluster/check.py", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="cluster/check.py", description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a launcher file or a Kubernetes manifest")
-    failed = [path for path in parser.parse_args(argv).files if not _report(path)]
+    failed = [path for path in parser.read(argv).files if not _report(path)]
     return 2 if failed else 0
 
 

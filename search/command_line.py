@@ -4,14 +4,14 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from search.options import FIELD_TYPES, SearchOptions, check_type, flag, type_name
 from search.place import begun
 from search.spaces import SPACES
-from trainable.errors import ConfigError, nearest
+from trainable.errors import CommandParser, ConfigError, nearest
 
 RESUMABLE = (
     *("trials", "max_epochs", "time_budget", "budget_hours", "price_per_hour", "data_path", "confirm", "keep_best"),
@@ -42,14 +42,7 @@ def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
     A flag wins over the `--config` file, the file over the defaults; the `--set` of both are joined, the flags' last.
     Raises `ConfigError`; `--help` prints and exits.
     """
-    parser = build_parser()
-    known, unknown = parser.parse_known_args(argv)
-    if unknown and not unknown[0].startswith("-"):
-        raise ConfigError(f"every argument must belong to a flag, but got {unknown[0]!r}. See --help.")
-    if unknown:
-        flags = [option for action in parser._actions for option in action.option_strings]
-        raise ConfigError(f"no flag is called {unknown[0]!r}.{nearest(unknown[0].partition('=')[0], flags)}")
-    values = vars(known)
+    values = vars(build_parser().read(argv))
     config = values.pop("config", None)
     from_file = {} if config is None else read_config(Path(_expand_home("config", config)))
     overrides = (*from_file.pop("overrides", ()), *values.pop("overrides", ()))
@@ -86,9 +79,9 @@ def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
     return SearchOptions(**{**asked, **given, "storage": asked["storage"], "name": asked["name"]})
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The parser; a flag that was not given leaves nothing in the namespace."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="search/run.py",
         description="Search the hyperparameters of a CLIP-style emotion model.",
         epilog=EXAMPLES,
@@ -130,13 +123,6 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold 'name: value' lines, but holds a {type(document).__name__}.")
     return dict(_config_item(path, str(key), value) for key, value in document.items())
-
-
-class _Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints are `ConfigError`."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}. See --help.")
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -> None:

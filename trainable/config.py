@@ -168,6 +168,8 @@ def load_config(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
         raise ConfigError(f"{path} must hold JSON, but: {error}.") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+    if {"space", "algorithm"} <= document.keys():
+        raise ConfigError(f"{path} says what a search was asked, and holds no config: give the best.json beside it.")
     values = document.get("config", document)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a JSON object, but its 'config' holds a {type(values).__name__}.")

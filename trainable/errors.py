@@ -13,9 +13,11 @@ Every message says what must hold, what was got, and what to do.
         └── DivergedError  a loss or a gradient that is not finite
 """
 
+import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from typing import NoReturn
 
 
 class GlanceError(Exception):
@@ -65,6 +67,26 @@ def close_match(name: str, known: Iterable[str]) -> str:
     names = {one.casefold(): one for one in sorted(known)}
     close = get_close_matches(name.casefold(), names, n=1)
     return f" Did you mean {names[close[0]]!r}?" if close else ""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints are `ConfigError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint."""
+        raise ConfigError(f"{message}. See --help.")
+
+    def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """What `argv`, or without it the command line, gives; an unknown flag is told with the nearest known one."""
+        known, unknown = self.parse_known_args(argv)
+        if unknown and not unknown[0].startswith("-"):
+            named = any(not action.option_strings for action in self._actions)
+            rule = "nothing more must follow" if named else "every argument must belong to a flag"
+            raise ConfigError(f"{rule}, but got {unknown[0]!r}. See --help.")
+        if unknown:
+            flags = [option for action in self._actions for option in action.option_strings]
+            raise ConfigError(f"no flag is called {unknown[0]!r}.{nearest(unknown[0].partition('=')[0], flags)}")
+        return known
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -7,7 +7,6 @@
 Exit status: 0 when every picture was read; 1 when some were not, which are named; 2 when what was asked cannot be done.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import ConfigError, DataError, nearest, run_command
+from trainable.errors import CommandParser, ConfigError, DataError, nearest, run_command
 from trainable.files import user_path
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 
 def _predict(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().read(argv)
     if arguments.top < 1:
         raise ConfigError(f"--top >= 1 must hold, but got {arguments.top}.")
     pictures = find_pictures(arguments.pictures)
@@ -101,8 +100,8 @@ def _predict(argv: Sequence[str] | None) -> int:
     return 1 if broken else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="trainable/predict.py",
         description="Name the emotions in pictures of faces, zero-shot.",
         allow_abbrev=False,

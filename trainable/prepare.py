@@ -6,12 +6,11 @@ prints where the store lies, how many images each split has of each class, and w
 data set itself; this command shows what it will see, or writes a store that is to be copied elsewhere.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trainable.errors import DataError, run_command
+from trainable.errors import CommandParser, DataError, run_command
 
 if TYPE_CHECKING:
     from trainable.data.source import PrepareOptions
@@ -28,7 +27,7 @@ def _prepare(argv: Sequence[str] | None) -> int:
     from trainable.data.source import PrepareOptions
     from trainable.data.store import Store
 
-    arguments = _parser(dataset_names(), PrepareOptions()).parse_args(argv)
+    arguments = _parser(dataset_names(), PrepareOptions()).read(argv)
     options = PrepareOptions(
         image_size=arguments.image_size,
         channels=arguments.channels,
@@ -45,8 +44,8 @@ def _prepare(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _parser(datasets: Sequence[str], defaults: "PrepareOptions") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="glance-prepare", description="Prepare a data set into a store.")
+def _parser(datasets: Sequence[str], defaults: "PrepareOptions") -> CommandParser:
+    parser = CommandParser(prog="glance-prepare", description="Prepare a data set into a store.")
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help=f"{', '.join(datasets)} (default: %(default)s)")
     add("--data-path", metavar="PATH", help="file or folder of the data set; synthetic has none")

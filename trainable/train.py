@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig, load_config
-from trainable.errors import ConfigError, ExperimentError, TrialError, nearest, run_command
+from trainable.errors import CommandParser, ConfigError, ExperimentError, TrialError, nearest, run_command
 from trainable.files import user_path
 from trainable.training.report import prefixed, require_finite
 
@@ -104,7 +104,7 @@ _KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().read(argv)
     _check_combination(arguments)
     workers = 1 if arguments.workers is None else arguments.workers
     if arguments.resume is not None:
@@ -124,8 +124,8 @@ def _train(argv: Sequence[str] | None) -> int:
     return _run(config, store, unseen, path, lambda: RunFolder.create(path, config, dataset), workers)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="trainable/train.py",
         description="Train one config at full length, or check on a few images that it can learn at all.",
         epilog=EXAMPLES,
@@ -359,6 +359,7 @@ def _overfit(config: TrialConfig, store: "Store", unseen: "UnseenClasses", image
     from trainable.training.small_data import DEFAULT_EPOCHS, check_small_data
 
     data = _device_data(store, unseen)
+    data.require_few(images)
     check = f"learn {images} training images by heart; validation is the same images"
     _announce(config, store, unseen, check=check, device=data.device.type)
     diagnosis = check_small_data(

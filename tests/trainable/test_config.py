@@ -76,7 +76,13 @@ def test_reads_a_plain_config_and_the_config_of_a_best_json(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("{", "must hold JSON"), ("[1]", "holds a list"), ('{"config": 5}', "'config' holds a int")]
+    ("text", "reason"),
+    [
+        ("{", "must hold JSON"),
+        ("[1]", "holds a list"),
+        ('{"config": 5}', "'config' holds a int"),
+        ('{"version": 1, "algorithm": "asha", "space": {}}', r"holds no config: give the best\.json beside it"),
+    ],
 )
 def test_a_file_that_is_no_config_is_named(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "config.json"

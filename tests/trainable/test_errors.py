@@ -1,6 +1,14 @@
 import pytest
 
-from trainable.errors import ConfigError, DivergedError, GlanceError, close_match, nearest, run_command
+from trainable.errors import (
+    CommandParser,
+    ConfigError,
+    DivergedError,
+    GlanceError,
+    close_match,
+    nearest,
+    run_command,
+)
 
 
 def test_the_nearest_name_is_offered_and_all_where_none_is_near() -> None:
@@ -39,3 +47,21 @@ def test_a_close_name_is_offered_whatever_its_case_and_nothing_where_none_is_clo
     assert close_match("ASHA", ["asha", "random"]) == " Did you mean 'asha'?"
     assert close_match("Val_Acc", ["val_accuracy", "loss"]) == " Did you mean 'val_accuracy'?"
     assert close_match("zzz", ["b", "a"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["a", "--lables", "x"], r"^no flag is called '--lables'\. Did you mean '--labels'\?$"),
+        (["a", "--labels"], r"^argument --labels: expected one argument\. See --help\.$"),
+        ([], r"^the following arguments are required: picture\. See --help\.$"),
+        (["a", "b"], r"^nothing more must follow, but got 'b'\. See --help\.$"),
+    ],
+)
+def test_what_a_command_cannot_read_is_one_sentence(argv: list[str], sentence: str) -> None:
+    parser = CommandParser(prog="x")
+    parser.add_argument("picture")
+    parser.add_argument("--labels")
+    assert vars(parser.read(["a", "--labels", "b"])) == {"picture": "a", "labels": "b"}
+    with pytest.raises(ConfigError, match=sentence):
+        parser.read(argv)

@@ -343,6 +343,14 @@ def test_the_small_data_check_gives_its_verdict(flags, status, words, faces, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("images", ["0", "999999"])
+def test_an_impossible_check_is_refused_before_anything_is_printed(images, faces, capsys):
+    assert main(["--data-path", str(faces), "--overfit", images]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"--overfit must lie between 7 and 280 images, but got {images}" in printed.err
+
+
 @pytest.mark.e2e
 def test_two_workers_train_a_run_that_one_takes_up_again(ray_cluster, faces, tmp_path, capsys):
     options = ["--set", "image_tower=vit-tiny", "--set", "augmentation=0", "--set", "precision=float32"]

@@ -77,16 +77,19 @@ class DeviceData:
             self._splits[name, wanted] = self._load(name, (*self.classes, *wanted))
         return self._splits[name, wanted]
 
+    def require_few(self, images: int) -> None:
+        """Raise `ConfigError` where that is less than the number of classes or more than the training split has."""
+        most = len(self.split("train"))
+        if not len(self.classes) <= images <= most:
+            raise ConfigError(f"--overfit must lie between {len(self.classes)} and {most} images, but got {images}.")
+
     def overfit(self, images: int, *, seed: int) -> "DeviceData":
         """The same data with both training and validation cut to the same few images, equally many of each class.
 
-        Raises `ConfigError` where `images` is less than the number of classes or more than the training split has.
+        Raises `ConfigError` as `require_few` does.
         """
+        self.require_few(images)
         train = self.split("train")
-        if not len(self.classes) <= images <= len(train):
-            raise ConfigError(
-                f"--overfit must lie between {len(self.classes)} and {len(train)} images, but got {images}."
-            )
         few = copy.copy(self)
         few.unseen = UnseenClasses()
         few.__dict__["pixel_statistics"] = self.pixel_statistics

@@ -122,7 +122,7 @@ class ZeroShotPredictor:
         ) as error:
             raise CheckpointError(
                 f"a model folder must hold model.safetensors, config.json and model.json as a search writes them to "
-                f"best/, but {folder} does not load: {error}"
+                f"best/, but {folder} does not load: {f'{error} is missing' if isinstance(error, KeyError) else error}"
             ) from error
         return cls(model, config, description, device or torch.device("cpu"))
 

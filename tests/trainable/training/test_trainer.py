@@ -291,6 +291,9 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"must hold model\.safetensors, config\.json and model\.json"):
         ZeroShotPredictor.load(tmp_path)
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="does not load: 'image_size' is missing"):
+        ZeroShotPredictor.load(tmp_path)
 
 
 def test_the_overfit_subset_is_balanced_and_serves_as_validation_too(data: DeviceData) -> None:
