@@ -30,12 +30,12 @@ from search.spaces import Space
 from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher
 from trainable.config import TrialConfig
 from trainable.data.store import Store
+from trainable.data.unseen import UnseenClasses
 from trainable.slot.cluster import ACCELERATOR, Node, TrialResources
 from trainable.slot.slot import SlotOptions
 from trainable.slot.trial_slot import TrialSlot
 
 TUNE_SETTINGS = {
-from trainable.data.unseen import UnseenClasses
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -57,13 +57,13 @@ class Search:
     options: SearchOptions
     space: Space
     store: Store
+    unseen: UnseenClasses = field(default_factory=UnseenClasses)
+    """The classes that no trial is trained on."""
     nodes: list[Node]
     """The cluster when the search began."""
     resources: TrialResources
     slots: int
     """Trials that run at one time."""
-    unseen: UnseenClasses = field(default_factory=UnseenClasses)
-    """The classes that no trial is trained on."""
     experiment: Experiment
     place: Place = field(default_factory=FolderPlace)
     """Where the experiment lies."""
@@ -178,6 +178,7 @@ def _slot_class(search: Search) -> Any:
     """The slot with its options and resources bound to it; only plain values travel."""
     options = SlotOptions(
         store=str(search.store.path.resolve()),
+        unseen=search.unseen.to_dict(),
         metric=search.options.metrics[0],
         mode=search.options.mode,
         workers=search.resources.workers,
@@ -189,7 +190,6 @@ def _slot_class(search: Search) -> Any:
         **search.place.slot_settings(search.experiment),
     )
     slot = tune.with_parameters(TrialSlot, options=asdict(options))
-        unseen=search.unseen.to_dict(),
     return tune.with_resources(slot, slot_request(search.resources))
 
 

@@ -93,8 +93,8 @@ def _build_runner(options: SlotOptions) -> Runner:
 
     return WorkerGroup(
         WorkerGroupOptions(
-            unseen=options.unseen,
             store=options.store,
+            unseen=options.unseen,
             workers=options.workers,
             threads=options.threads,
             gpus=options.gpus,
