@@ -4,12 +4,12 @@ A slot keeps them, the search removes them. While a search runs, its scheduler s
 complete, none is.
 """
 
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from search.ledger import TrialRecord
 from search.schedulers import Kept
+from trainable.files import remove_folder
 
 
 class KeptEpochs:
@@ -31,7 +31,7 @@ class KeptEpochs:
         for path in self._folder.glob("*/*"):
             trial = trials.get(path.parent.name)
             if trial is None or not path.name.isdecimal():
-                remove(path)
+                remove_folder(path)
             elif int(path.name) <= trial.epochs:
                 self._kept.add((trial.trial_id, int(path.name)))
         self._drop(inheritable)
@@ -46,10 +46,5 @@ class KeptEpochs:
 
     def _drop(self, inheritable: Collection[Kept]) -> None:
         for trial_id, epoch in self._kept.difference(inheritable):
-            remove(self._folder / trial_id / str(epoch))
+            remove_folder(self._folder / trial_id / str(epoch))
         self._kept.intersection_update(inheritable)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder that may be gone already; what cannot be removed costs room, and no search ends for it."""
-    shutil.rmtree(folder, ignore_errors=True)

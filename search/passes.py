@@ -11,13 +11,13 @@ from search.driver import Search
 from search.ending import Ending, conclude
 from search.event_files import EventFiles
 from search.finish import recover_undelivered
-from search.kept_epochs import remove
 from search.ledger import LedgerWriter, TrialRecord, searched, unconfirming
 from search.quiet import Quiet
 from search.recorder import Expendable, Listener, Recorder
 from search.resume import settle
 from search.retention import Retention
 from search.source import TrialSource
+from trainable.files import remove_folder
 
 
 def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Recorder, Ending]:
@@ -62,7 +62,7 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
     going_on = [trial.trial_id for trial in ledger.trials.values() if not trial.ended]
     search.place.tidy([trial.trial_id for trial in retention.kept], going_on, experiment)
     if ending.state == "COMPLETED":
-        remove(experiment.population)
+        remove_folder(experiment.population)
     return recorder, ending
 
 

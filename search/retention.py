@@ -6,11 +6,11 @@
 A running trial's folder is never touched, so at most slots + k folders exist.
 """
 
-import shutil
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from search.ledger import TrialRecord, best_report
+from trainable.files import remove_folder
 
 
 class Retention:
@@ -62,8 +62,7 @@ class Retention:
                 self._remove(folder)
 
     def _remove(self, path: Path) -> None:
-        """Remove a folder that may be gone already; what cannot be removed costs room, and no search ends for it."""
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
         self._removed(path)
 
 

@@ -1,7 +1,11 @@
-"""Files that are whole or absent: written beside their place, then renamed into it; and paths as users write them."""
+"""Files that are whole or absent: written beside their place, then renamed into it; and paths as users write them.
+
+Also what costs little: a second name of a file instead of a copy, and a folder that goes without a complaint.
+"""
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,5 +53,27 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON object, indented, atomically."""
-    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, atomically."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name (a hard link), or a copy of that name where the file system has no links.
+
+    The link costs no room, and stays what it was when the first name is given to another file.
+    """
+    try:
+        target.hardlink_to(source)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder that may be gone already; what cannot be removed costs room, and nothing ends for it."""
+    shutil.rmtree(path, ignore_errors=True)

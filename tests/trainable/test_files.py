@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from trainable.errors import ConfigError, ExperimentError
-from trainable.files import read_json, user_path, write_atomically, write_json
+from trainable.files import link_or_copy, read_json, remove_folder, user_path, write_atomically, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:
@@ -63,3 +63,31 @@ def test_json_is_read_back_and_what_is_none_is_refused_with_its_path(tmp_path: P
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(ExperimentError, match=f"best.json must hold a JSON object, {why}"):
             read_json(path)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_second_name_stays_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refuse(*names: object) -> None:
+        raise OSError("no links here")
+
+    if not links:
+        monkeypatch.setattr("os.link", refuse)
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_json(first, {"epoch": 1})
+    link_or_copy(first, second)
+    assert first.samefile(second) == links
+    write_json(first, {"epoch": 2})
+    assert (read_json(first), read_json(second)) == ({"epoch": 2}, {"epoch": 1})
+
+
+def test_a_file_that_is_gone_has_no_second_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        link_or_copy(tmp_path / "gone", tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_folder_that_is_gone_already_is_removed_without_a_complaint(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    remove_folder(tmp_path / "a")
+    remove_folder(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []

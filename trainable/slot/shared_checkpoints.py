@@ -5,12 +5,12 @@ never written into. Where the file system has no hard links, they are copies.
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainable.errors import CheckpointError
+from trainable.files import link_or_copy
 
 
 def keep(folder: Path, trial_id: str, epoch: int, last: Path) -> None:
@@ -45,10 +45,7 @@ def _share_file(source: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
-        try:
-            temporary.hardlink_to(source)
-        except OSError:
-            shutil.copyfile(source, temporary)
+        link_or_copy(source, temporary)
         temporary.replace(target)  # of two names of one file it does nothing, and leaves both
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from trainable.errors import GlanceError
-from trainable.files import write_atomically
+from trainable.files import write_text
 from trainable.slot.runner import InProcessRunner, WorkersLostError
 from trainable.storage.trial_objects import Snapshot
 
@@ -135,7 +135,7 @@ class StoredRunner(InProcessRunner):
         if not self._first:
             return
         for name, text in documents.items():
-            write_atomically(folder / name, _writer(text))
+            write_text(folder / name, text)
         self._files.keep(trial_id, folder, epoch)
 
     def stop(self) -> str | None:
@@ -145,7 +145,3 @@ class StoredRunner(InProcessRunner):
             self._files.leave(*self._trial)
             self._trial = None
         return leak
-
-
-def _writer(text: str) -> Callable[[Path], object]:
-    return lambda path: path.write_text(text, encoding="utf-8")

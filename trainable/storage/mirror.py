@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-import shutil
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from trainable.files import link_or_copy
 from trainable.storage.pieces import GrowingFile
 from trainable.storage.storage import Storage
 from trainable.storage.trial_objects import OUTBOX
@@ -177,12 +177,7 @@ class Mirror:
         link = self._folder / OUTBOX / uuid.uuid4().hex
         link.parent.mkdir(exist_ok=True)
         try:
-            try:
-                os.link(source, link)
-            except FileNotFoundError:
-                raise
-            except OSError:
-                shutil.copy2(source, link)
+            link_or_copy(source, link)
             self._storage.put_file(key, link)
         finally:
             link.unlink(missing_ok=True)

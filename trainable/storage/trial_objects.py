@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from trainable.errors import StorageError
-from trainable.files import write_atomically
+from trainable.files import link_or_copy, write_text
 from trainable.storage.retry import persist
 from trainable.storage.storage import MissingObjectError, Storage
 
@@ -183,7 +183,7 @@ class TrialObjects:
         for name in sorted((name for name in names if parts is None or _part(name) in parts), key=_turn):
             target = folder / name
             if name in state.documents:
-                write_atomically(target, _writer(state.documents[name]))
+                write_text(target, state.documents[name])
             else:
                 key = f"{trial}/{state.objects[name]}"
                 persist(_reader(self.storage, key, target))
@@ -210,7 +210,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 def mark(trial: Path, epoch: int) -> None:
     """Note that a trial's folder holds the files of an epoch."""
-    write_atomically(trial / MARKER, _writer(json.dumps({"epoch": epoch})))
+    write_text(trial / MARKER, json.dumps({"epoch": epoch}))
 
 
 def marked_epoch(trial: Path) -> int:
@@ -223,14 +223,7 @@ def marked_epoch(trial: Path) -> int:
 
 def _link(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copy2(path, target)
-
-
-def _writer(text: str) -> Callable[[Path], object]:
-    return lambda path: path.write_text(text, encoding="utf-8")
+    link_or_copy(path, target)
 
 
 def _reader(storage: Storage, key: str, path: Path) -> Callable[[], None]:
