@@ -27,7 +27,7 @@ from trainable.storage.trial_objects import TrialObjects, TrialState
 from trainable.storage.uploader import Uploader
 from trainable.storage.working_copy import MANIFEST, bring_up_to_date
 
-WITHOUT = (CHECKPOINTS, "population", "log/tune")
+WITHOUT = (CHECKPOINTS, "log/tune")
 """What of an experiment's folder is not mirrored: slots keep their trials themselves, and nobody reads Tune's files."""
 QUIET_SECONDS = 3.0
 """Uploads that take longer at the end are spoken of."""
@@ -106,7 +106,6 @@ class BucketPlace:
         self._scratch = str(scratch)
         return {
             "checkpoints": str(scratch),
-            "population": str(scratch / ".population"),
             "desk": self._desk_name,
             "prefix": f"{experiment.name}/{CHECKPOINTS}",
         }

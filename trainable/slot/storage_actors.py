@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainable.errors import StorageError
+from trainable.errors import GlanceError, StorageError
 from trainable.storage.keeper import Keeper
 from trainable.storage.probe import probe
 from trainable.storage.storage import Storage, open_storage
@@ -139,6 +139,16 @@ def agent_here(desk_name: str) -> Any:
     """The agent of this process's node."""
     desk = ray.get_actor(desk_name)
     return ray.get(desk.agent.remote(ray.get_runtime_context().get_node_id()))
+
+
+def answer_of(call: Any) -> Any:
+    """The result of a call; a `GlanceError` that it raised there is raised here as it was, without Ray's wrapping."""
+    try:
+        return ray.get(call)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, GlanceError):
+            raise error.cause from None
+        raise
 
 
 def answered(calls: list[Any], seconds: float) -> list[Any]:

@@ -6,8 +6,7 @@ from typing import Any
 
 import ray
 
-from trainable.errors import GlanceError
-from trainable.slot.storage_actors import agent_here, answered
+from trainable.slot.storage_actors import agent_here, answer_of, answered
 from trainable.slot.tasks import evaluate_model
 
 PROBE_SECONDS = 180.0
@@ -27,12 +26,7 @@ def evaluate_stored(
 ) -> dict[str, Any]:
     """What `evaluate_model` says of the weights that the storage holds below a prefix, fetched to this node."""
     with tempfile.TemporaryDirectory(prefix="glance-") as folder:
-        try:
-            ray.get(agent_here(desk).fetch_folder.remote(prefix, folder))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, GlanceError):
-                raise error.cause from None
-            raise
+        answer_of(agent_here(desk).fetch_folder.remote(prefix, folder))
         return evaluate_model(str(Path(folder)), store, split, threads=threads, gpu=gpu, working_folder=working_folder)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from trainable.errors import GlanceError
 from trainable.files import write_text
 from trainable.slot.runner import InProcessRunner, WorkersLostError
 from trainable.storage.trial_objects import Snapshot
@@ -75,16 +74,12 @@ class StoredFiles:
     def _ask(self, verb: str, *arguments: Any) -> Any:
         import ray
 
-        from trainable.slot.storage_actors import agent_here
+        from trainable.slot.storage_actors import agent_here, answer_of
 
         try:
             if self._agent is None:
                 self._agent = agent_here(self._desk)
-            return ray.get(getattr(self._agent, verb).remote(*arguments))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, GlanceError):
-                raise error.cause from None
-            raise
+            return answer_of(getattr(self._agent, verb).remote(*arguments))
         except ray.exceptions.RayActorError as error:
             self._agent = None
             raise WorkersLostError(f"the storage's agent on this node was lost: {error}") from error

@@ -159,11 +159,6 @@ class TrialObjects:
                 return state
         return None
 
-    def delete(self, trial: str, part: str | None = None) -> None:
-        """Remove a trial, or one of its parts: `last` or `best`."""
-        prefix = f"{trial}/{part}/" if part else f"{trial}/"
-        self.storage.delete(list(self.storage.sizes(prefix)))
-
     def _upload_file(self, trial: str, name: str, path: Path, version: str) -> str:
         """The key of a file, which is sent unless it was before."""
         known, status = self._known[trial], path.stat()

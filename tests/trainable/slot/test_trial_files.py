@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
+from trainable.errors import StorageError
 from trainable.slot.slot import Slot, SlotOptions
+from trainable.slot.storage_actors import answer_of
 from trainable.slot.trial_files import GroupFiles, StoredFiles
 from trainable.storage.keeper import Keeper
 from trainable.storage.storage import NoConnectionError, open_storage
@@ -122,3 +125,18 @@ def test_a_groups_first_rank_keeps_the_slots_documents_with_its_checkpoint(nodes
         ("bring", "a", tmp_path / "a", 0),
         ("keep", "a", tmp_path / "a", 1, {"report.json": "{}"}),
     ]
+
+
+def test_an_error_for_the_user_comes_out_of_a_call_as_it_was_and_a_bug_as_ray_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def answer(cause: Exception) -> Any:
+        raise ray.exceptions.RayTaskError("fetch", "Traceback ...", cause)
+
+    monkeypatch.setattr(ray, "get", answer)
+    gone = StorageError("the bucket is gone.")
+    with pytest.raises(StorageError) as raised:
+        answer_of(gone)
+    assert raised.value is gone
+    with pytest.raises(ray.exceptions.RayTaskError):
+        answer_of(KeyError("x"))
