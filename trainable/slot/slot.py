@@ -127,7 +127,6 @@ class Slot:
     def close(self) -> None:
         """Release the trial and everything the runner holds."""
         self._release()
-        self._runner.stop()
         self._runner.close()
 
     @property

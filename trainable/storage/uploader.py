@@ -173,11 +173,12 @@ class Uploader:
             kept = newer or entry
             kept.tries = entry.tries + 1
             kept.due = now + self._delay(kept.tries)
-            if newer is None and not self._state.closed:
+            dropped = newer is not None or self._state.closed
+            if not dropped:
                 self._state.waiting[key] = entry
             line = self._trouble(now, error)
             self._changed.notify_all()
-        if newer is not None or self._state.closed:
+        if dropped:
             entry.job.discard()
         if line is not None:
             self._say(line)

@@ -279,3 +279,11 @@ def test_a_node_without_the_working_folder_runs_trials_all_the_same(tmp_path: Pa
 
 def test_describes_its_process(slot: Slot) -> None:
     assert slot.describe()["pid"] == os.getpid()
+
+
+def test_a_slot_that_closes_stops_its_trial_once(slot: Slot, runner: Any) -> None:
+    slot.begin("a", config(0.5, 0.5))
+    slot.step()
+    slot.close()
+    assert runner.calls[-2:] == ["stop", "close"]
+    assert runner.calls.count("stop") == 1

@@ -150,6 +150,27 @@ def test_what_is_withdrawn_is_not_uploaded_any_more(uploader: Uploader, remote: 
     assert remote.discarded == [("k", 0)]
 
 
+def test_what_is_closed_while_it_is_put_back_is_let_go_once(remote: Remote) -> None:
+    closed = threading.Event()
+
+    class RefusedError(Exception):
+        def __str__(self) -> str:  # said of a job that waits again, just before its thread goes on
+            uploader.close()
+            closed.set()
+            return "no"
+
+    class Refusing(Version):
+        def run(self) -> None:
+            raise RefusedError
+
+    uploader = Uploader(threads=1, say=lambda line: told.set(), delay=lambda tries: 0.001)
+    told = threading.Event()
+    uploader.submit("k", Refusing(remote, "k", 0))
+    assert closed.wait(LIMIT)
+    assert told.wait(LIMIT)
+    assert remote.discarded == [("k", 0)]
+
+
 def test_pauses_grow_to_a_limit_and_are_drawn_apart() -> None:
     longest = [delay_after(tries, draw=lambda: 1.0) for tries in range(1, 12)]
     assert longest == sorted(longest)
