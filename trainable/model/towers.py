@@ -20,6 +20,9 @@ Tokenizer = Callable[..., Any]
 MAX_TOKENS = 96
 """Longest prompt, in tokens; ByT5's tokens are bytes, and a Hangul syllable has three."""
 
+MOST_UNKNOWN = 0.1
+"""Largest share of a set of prompts' tokens that the tokenizer may not know."""
+
 
 def _resnet(widths: list[int], depths: list[int]) -> Callable[[int, int], nn.Module]:
     def build(image_size: int, channels: int) -> nn.Module:
@@ -134,7 +137,10 @@ class TextTower(nn.Module):
         return (states * weights).sum(dim=1) / weights.sum(dim=1)  # (P, width)
 
     def tokenize(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask (P, L). Raises `ConfigError` where distinct prompts get the same ids."""
+        """Token ids and mask (P, L).
+
+        Raises `ConfigError` where distinct prompts get the same ids, or where many tokens are unknown.
+        """
         encoded = self.tokenizer(prompts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         tokens: Tensor = encoded["input_ids"]
         distinct = len({tuple(row) for row in tokens.tolist()})
@@ -143,7 +149,20 @@ class TextTower(nn.Module):
                 f"distinct prompts must get distinct token ids, but {len(set(prompts))} prompts gave {distinct}; "
                 "the tokenizer does not fit the text tower's vocabulary: check the tower's folder or hub id."
             )
+        self._require_known(tokens, encoded["attention_mask"])
         return tokens, encoded["attention_mask"]
+
+    def _require_known(self, tokens: Tensor, mask: Tensor) -> None:
+        unknown = getattr(self.tokenizer, "unk_token_id", None)
+        if unknown is None:
+            return
+        share = ((tokens == unknown) & mask.bool()).sum().item() / int(mask.sum())
+        if share > MOST_UNKNOWN:
+            raise ConfigError(
+                f"at most {MOST_UNKNOWN:.0%} of the prompts' tokens may be unknown to the tokenizer, but {share:.0%} "
+                "are; it is of another language than the prompts, or was not loaded from its own files: choose another "
+                "language, or check the tower's folder or hub id."
+            )
 
 
 def build_image_tower(name: str, image_size: int, channels: int, *, pretrained: bool) -> ImageTower:
