@@ -7,7 +7,6 @@ import re
 import signal
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from search.ledger import TrialRecord
 from search.place import Say
 from trainable.data.store import stores_folder
 from trainable.errors import ExperimentError, StorageError
+from trainable.slot.node_data import new_desk_name
 from trainable.storage.lease import LEASE_NAME, Lease
 from trainable.storage.mirror import Mirror
 from trainable.storage.probe import probe
@@ -42,7 +42,7 @@ class BucketPlace:
         self.folder = working_folder(uri)
         self._storage = open_storage(self.uri)
         self._trials = TrialObjects(self._storage)
-        self._desk_name = f"glance-storage-{uuid.uuid4().hex[:12]}"
+        self.desk = new_desk_name()
         self._desk: Any = None
         self._lease: Lease | None = None
         self._mirror: Mirror | None = None
@@ -77,7 +77,7 @@ class BucketPlace:
         from trainable.slot.storage_actors import close_desk, start_desk
         from trainable.slot.stored_tasks import probe_nodes
 
-        self._desk = start_desk(self._desk_name, self.uri)
+        self._desk = start_desk(self.desk, self.uri)
         try:
             troubles = probe_nodes(self._desk)
             if troubles:
@@ -106,7 +106,7 @@ class BucketPlace:
         self._scratch = str(scratch)
         return {
             "checkpoints": str(scratch),
-            "desk": self._desk_name,
+            "desk": self.desk,
             "prefix": f"{experiment.name}/{CHECKPOINTS}",
         }
 
@@ -164,7 +164,7 @@ class BucketPlace:
 
         if self._mirror is not None:
             self._mirror.flush(PATIENCE_SECONDS)
-        return evaluate_stored, self._desk_name, f"{experiment.name}/{experiment.best.name}"
+        return evaluate_stored, self.desk, f"{experiment.name}/{experiment.best.name}"
 
     def _key(self, trial_id: str, experiment: Experiment) -> str:
         return f"{experiment.name}/{CHECKPOINTS}/{trial_id}"

@@ -29,6 +29,7 @@ from search.source import TrialSource
 from search.spaces import Space
 from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher
 from trainable.config import TrialConfig
+from trainable.data.fetched import reference
 from trainable.data.store import Store
 from trainable.data.unseen import UnseenClasses
 from trainable.slot.cluster import ACCELERATOR, Node, TrialResources
@@ -75,6 +76,11 @@ class Search:
     """Ended trials of earlier experiments, for the searcher."""
     more_asked: bool = False
     """Whether a search that goes on is asked for more than what it was asked before."""
+
+    @property
+    def data(self) -> str:
+        """What nodes open the store by."""
+        return reference(self.store, self.options.data_path, self.place.desk)
 
 
 def build_source(search: Search, recorder: Recorder) -> TrialSource:
@@ -177,7 +183,7 @@ def build_tuner(
 def _slot_class(search: Search) -> Any:
     """The slot with its options and resources bound to it; only plain values travel."""
     options = SlotOptions(
-        store=str(search.store.path.resolve()),
+        store=search.data,
         unseen=search.unseen.to_dict(),
         metric=search.options.metrics[0],
         mode=search.options.mode,

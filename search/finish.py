@@ -78,10 +78,9 @@ def measure_on_test(search: Search) -> dict[str, Any] | None:
     best = experiment.read_best()
     if best is None or "test_accuracy" in best["metrics"]:
         return None
-    store = str(search.store.path.resolve())
     try:
         task = search.place.evaluation(experiment)
-        measured = run_like_a_trial(*task, store, "test", nodes=search.nodes, resources=search.resources)
+        measured = run_like_a_trial(*task, search.data, "test", nodes=search.nodes, resources=search.resources)
     except Exception as error:
         return record_failure(experiment.path, describe_failure(error))
     experiment.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])

@@ -66,7 +66,10 @@ class SearchOptions:
     seed: int = _option(0, "Search", "seeds the draws and everything else that is random", metavar="N")
     points: str | None = _option(None, "Search", "a YAML list of configs to try first", metavar="FILE")
     warm_start: tuple[str, ...] = _option(
-        (), "Search", "an earlier experiment that the draws learn from; repeatable", metavar="FOLDER"
+        (),
+        "Search",
+        "an earlier experiment (folder or address) that the draws learn from; repeatable",
+        metavar="PLACE",
     )
     confirm: int = _option(
         0, "Search", "how many of the best configs are trained again with further seeds, after the search", metavar="K"
@@ -74,7 +77,10 @@ class SearchOptions:
 
     dataset: str = _option("synthetic", "Data", "synthetic (built in), fer2013 or folder", metavar="NAME")
     data_path: str | None = _option(
-        None, "Data", "where the data set lies; a prepared store is used as it is", metavar="PATH"
+        None,
+        "Data",
+        "where the data set lies; a prepared store is used as it is, also at an address such as s3://bucket/faces",
+        metavar="PATH",
     )
     unseen: str | None = _option(
         None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from search.experiment import Experiment, require_usable
 from search.ledger import TrialRecord
+from trainable.slot.node_data import new_desk_name
 from trainable.slot.tasks import evaluate_model
 from trainable.storage.storage import is_remote
 
@@ -28,6 +29,11 @@ class Place(Protocol):
     @property
     def folder(self) -> Path:
         """The folder that holds the experiments' folders."""
+        ...
+
+    @property
+    def desk(self) -> str:
+        """Name of the actor that leads nodes to buckets; empty where neither results nor data lie in one."""
         ...
 
     def require_usable(self, name: str | None) -> None:
@@ -76,14 +82,19 @@ class FolderPlace:
     """A folder of this machine, or one that all nodes share: everything is where it is written."""
 
     folder: Path = Path("results")
+    desk: str = ""
 
     def require_usable(self, name: str | None) -> None:
         """Make the folder."""
         require_usable(self.folder, name)
 
     def connected(self, say: Say) -> AbstractContextManager[None]:
-        """Nodes need no more than their file system."""
-        return contextlib.nullcontext()
+        """Nodes need no more than their file system, except to data in a bucket."""
+        if not self.desk:
+            return contextlib.nullcontext()
+        from trainable.slot.storage_actors import data_desk
+
+        return data_desk(self.desk)
 
     def mirrored(self, experiment: Experiment, say: Say) -> AbstractContextManager[None]:
         """It is there."""
@@ -124,7 +135,8 @@ def open_place(options: "SearchOptions") -> Iterator[Place]:
     A search that goes on in a bucket has its working copy brought up to date first.
     """
     if not is_remote(options.storage):
-        yield FolderPlace(Path(options.storage))
+        in_bucket = options.data_path is not None and is_remote(options.data_path)
+        yield FolderPlace(Path(options.storage), new_desk_name() if in_bucket else "")
         return
     from search.bucket import BucketPlace
 

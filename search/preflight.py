@@ -1,7 +1,6 @@
 """What is tried before any trial, so that a search that cannot work ends within seconds."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from search.cluster import run_like_a_trial
 from search.spaces import Space, structural_choices
@@ -13,7 +12,7 @@ from trainable.slot.tasks import ProbeFailure, probe_configs
 
 def preflight(
     space: Space,
-    store: Path,
+    store: str,
     nodes: list[Node],
     resources: TrialResources,
     *,
@@ -22,11 +21,12 @@ def preflight(
 ) -> None:
     """Train one worker's share of a batch for each structural choice of the space, where a trial would run.
 
-    Raises `DataError` where the store does not open there, `ConfigError` for a choice that cannot be trained.
+    `store` is what nodes open it by. Raises `DataError` where that fails, `ConfigError` for a choice that cannot be
+    trained.
     """
     defaults = TrialConfig(seed=seed).to_dict()
     configs = [{**defaults, **choice} for choice in structural_choices(space)]
-    task = (probe_configs, str(store), configs, resources.workers, unseen)
+    task = (probe_configs, store, configs, resources.workers, unseen)
     failures = run_like_a_trial(*task, nodes=nodes, resources=resources)
     if failures:
         raise ConfigError(_explain(failures[0], space, len(failures), len(configs)))

@@ -146,7 +146,10 @@ def _prepare(
     from search.manifest import build_manifest
     from search.points import to_manifest
     from search.preflight import preflight
+    from trainable.data.fetched import reference
     from trainable.slot.cluster import current_nodes
+    from trainable.slot.stored_tasks import fetch_on_nodes
+    from trainable.storage.storage import is_remote
 
     earlier = head_start.earlier_trials(options, space, store, unseen, quiet.say)
     growth = find_growth(nodes, quiet.say)
@@ -159,10 +162,13 @@ def _prepare(
         accelerator=options.accelerator_type,
     )
     slots = min(count_slots(nodes, resources, growth), options.max_concurrent or options.trials, options.trials)
+    data = reference(store, options.data_path, place.desk)
+    if is_remote(data):
+        fetch_on_nodes(data, quiet.say)
     quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")
     if slots_on(nodes, resources) == 0:
         quiet.say(explain_wait(nodes, resources, growth))
-    preflight(space, store.path.resolve(), nodes, resources, seed=options.seed, unseen=unseen.to_dict())
+    preflight(space, data, nodes, resources, seed=options.seed, unseen=unseen.to_dict())
     nodes = current_nodes()
     manifest = build_manifest(options, space, store, unseen, nodes=nodes, resources=resources, slots=slots, argv=argv)
     manifest["points"] = to_manifest(head_start.points, space)

@@ -4,8 +4,10 @@ The scheduler never hears of them: what another search reached at an epoch, on o
 who may go on here. Random draws have nothing to learn either, and only pass over the configs that were tried.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from search.ledger import TrialRecord, read_trials, searched
 from search.spaces import Space
 from trainable.config import TrialConfig
 from trainable.data.unseen import UnseenClasses
-from trainable.errors import ConfigError, ExperimentError
+from trainable.errors import ConfigError, ExperimentError, StorageError
+from trainable.storage.storage import is_remote, split_uri
+from trainable.storage.working_copy import fetch_to_read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +48,21 @@ class Asked:
     """Whether its draws follow from what came back."""
 
 
-def read_earlier(folders: Sequence[str], metric: str, mode: str, *, resumed: bool) -> tuple[list[Earlier], list[str]]:
-    """The experiments in `folders`, and a line for each that cannot be read where the search is `resumed`.
+def read_earlier(places: Sequence[str], metric: str, mode: str, *, resumed: bool) -> tuple[list[Earlier], list[str]]:
+    """The experiments at folders or addresses, and a line for each that cannot be read where the search is `resumed`.
 
-    Raises `ExperimentError` for a folder that is no experiment, of a search that begins, and `ConfigError` for one that
-    ranked its trials otherwise, or two of one name.
+    Raises `ExperimentError` for a place that holds no experiment and `StorageError` for a bucket that cannot be read,
+    of a search that begins, and `ConfigError` for one that ranked its trials otherwise, or two of one name.
     """
     found: list[Earlier] = []
     gone = []
-    for folder in folders:
+    for place in places:
         try:
-            found.append(_read(Path(folder), metric, mode))
-        except ExperimentError as error:
+            with _folder_of(place) as folder:
+                found.append(_read(folder, place, metric, mode))
+        except (ExperimentError, StorageError) as error:
             if not resumed:
-                raise ExperimentError(f"--warm-start: {error}") from error
+                raise type(error)(f"--warm-start: {error}") from error
             gone.append(f"warm start: {error} The search goes on without it.")
     names = [earlier.name for earlier in found]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -104,15 +109,27 @@ def differences(manifest: Mapping[str, Any], asked: Asked) -> list[str]:
     return [f"{what} was {then}, and is {here} now" for what, (then, here) in pairs.items() if then != here]
 
 
-def _read(folder: Path, metric: str, mode: str) -> Earlier:
+@contextlib.contextmanager
+def _folder_of(place: str) -> Iterator[Path]:
+    """An experiment's folder; of one in a bucket, what a report reads, for as long as it is read."""
+    if not is_remote(place):
+        yield Path(place).resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="glance-") as temporary:
+        folder = Path(temporary) / split_uri(place)[1]
+        fetch_to_read(place, folder)
+        yield folder
+
+
+def _read(folder: Path, place: str, metric: str, mode: str) -> Earlier:
     manifest = Experiment.open(folder).read_manifest()
     if (manifest.get("metric"), manifest.get("mode")) != (metric, mode):
         raise ConfigError(
             f"--warm-start must name experiments that ranked their trials by {metric} ({mode}), as this search does, "
-            f"but {folder} went by {manifest.get('metric')} ({manifest.get('mode')})."
+            f"but {place} went by {manifest.get('metric')} ({manifest.get('mode')})."
         )
     ended = [trial for trial in searched(read_trials(folder)) if trial.ended]
-    return Earlier(name=folder.resolve().name, manifest=manifest, trials=ended)
+    return Earlier(name=folder.name, manifest=manifest, trials=ended)
 
 
 def _lies_in(asked: Asked, config: Mapping[str, Any]) -> bool:

@@ -161,18 +161,25 @@ def load_config(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     document, so that a caller finds `dataset` beside it. Raises `ConfigError`.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"the config file must be readable, but {path}: {error.strerror}.") from error
+    return parse_config(content, str(path))
+
+
+def parse_config(content: bytes, place: str) -> tuple[TrialConfig, dict[str, Any]]:
+    """What `load_config` gives, of a file that was read at a place. Raises `ConfigError`."""
+    try:
+        document = json.loads(content.decode())
     except ValueError as error:
-        raise ConfigError(f"{path} must hold JSON, but: {error}.") from error
+        raise ConfigError(f"{place} must hold JSON, but: {error}.") from error
     if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+        raise ConfigError(f"{place} must hold a JSON object, but holds a {type(document).__name__}.")
     if {"space", "algorithm"} <= document.keys():
-        raise ConfigError(f"{path} says what a search was asked, and holds no config: give the best.json beside it.")
+        raise ConfigError(f"{place} says what a search was asked, and holds no config: give the best.json beside it.")
     values = document.get("config", document)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a JSON object, but its 'config' holds a {type(values).__name__}.")
+        raise ConfigError(f"{place} must hold a JSON object, but its 'config' holds a {type(values).__name__}.")
     return TrialConfig.from_dict(values), document
 
 

@@ -7,15 +7,20 @@
 Exit status: 0 when every picture was read; 1 when some were not, which are named; 2 when what was asked cannot be done.
 """
 
+import contextlib
 import json
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import CommandParser, ConfigError, DataError, nearest, run_command
+from trainable.errors import CheckpointError, CommandParser, ConfigError, DataError, nearest, run_command
 from trainable.files import user_path
+from trainable.storage.retry import CONTACT_SECONDS, persist
+from trainable.storage.storage import is_remote, open_storage
+from trainable.storage.transfer import fetch_folder
 
 if TYPE_CHECKING:
     from trainable.data.source import BrokenRecord, Record
@@ -90,7 +95,8 @@ def _predict(argv: Sequence[str] | None) -> int:
     from trainable.training.predictor import ZeroShotPredictor
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictor = ZeroShotPredictor.load(arguments.model, device)
+    with _model_folder(arguments.model) as folder:
+        predictor = ZeroShotPredictor.load(folder, device)
     labels = parse_labels(arguments.labels) if arguments.labels is not None else predictor.classes
     broken: list[BrokenRecord] = []
     predictions = _predictions(predictor, pictures, labels, arguments.language, arguments.top, broken)
@@ -98,6 +104,24 @@ def _predict(argv: Sequence[str] | None) -> int:
     for record in broken:
         print(f"skipped {record.origin}: {record.reason}", file=sys.stderr)
     return 1 if broken else 0
+
+
+@contextlib.contextmanager
+def _model_folder(place: str) -> Iterator[Path]:
+    """The folder of a model, which one at an address is fetched to for as long as it is read."""
+    if not is_remote(place):
+        yield user_path(place)
+        return
+    storage = open_storage(place)
+    keys = persist(storage.sizes, CONTACT_SECONDS)
+    if "model.safetensors" not in keys:
+        raise CheckpointError(
+            f"--model must be the address of a model's folder, such as s3://bucket/results/demo/best, "
+            f"but {storage.uri} has no model.safetensors."
+        )
+    with tempfile.TemporaryDirectory(prefix="glance-") as folder:
+        fetch_folder(storage, Path(folder), keys)
+        yield Path(folder)
 
 
 def _parser() -> CommandParser:
@@ -108,7 +132,12 @@ def _parser() -> CommandParser:
     )
     add = parser.add_argument
     add("pictures", nargs="*", type=user_path, metavar="PICTURE", help="a picture of one face, or a folder of them")
-    add("--model", required=True, type=user_path, metavar="FOLDER", help="a trained model, such as results/demo/best")
+    add(
+        "--model",
+        required=True,
+        metavar="PLACE",
+        help="a trained model's folder or address, such as results/demo/best or s3://bucket/results/demo/best",
+    )
     add(
         "--labels",
         metavar="LABELS",

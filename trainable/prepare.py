@@ -2,8 +2,10 @@
 
     python trainable/prepare.py --dataset fer2013 --data-path path/to/fer2013
 
+    python trainable/prepare.py --dataset fer2013 --data-path path/to/fer2013 --out s3://bucket/fer2013
+
 prints where the store lies, how many images each split has of each class, and what was dropped. A search prepares its
-data set itself; this command shows what it will see, or writes a store that is to be copied elsewhere.
+data set itself; this command shows what it will see, or writes a store that is to be used elsewhere, also in a bucket.
 """
 
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainable.errors import CommandParser, DataError, run_command
+from trainable.storage.storage import is_remote
 
 if TYPE_CHECKING:
     from trainable.data.source import PrepareOptions
@@ -23,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare(argv: Sequence[str] | None) -> int:
+    from trainable.data.fetched import require_place, upload_store
     from trainable.data.preparation import dataset_names, prepare_store
     from trainable.data.source import PrepareOptions
     from trainable.data.store import Store
@@ -37,10 +41,15 @@ def _prepare(argv: Sequence[str] | None) -> int:
         min_vote_share=arguments.min_vote_share,
         synthetic_sizes=_sizes(arguments.synthetic_sizes),
     )
-    path = prepare_store(
-        arguments.dataset, arguments.data_path, out=arguments.out, options=options, workers=arguments.workers
-    )
-    print(_describe(Store.open(path)))
+    address = arguments.out if arguments.out is not None and is_remote(arguments.out) else None
+    if address is not None:
+        require_place(address)
+    out = arguments.out if address is None else None
+    path = prepare_store(arguments.dataset, arguments.data_path, out=out, options=options, workers=arguments.workers)
+    store = Store.open(path)
+    if address is not None:
+        upload_store(store, address)
+    print(_describe(store, address or str(path)))
     return 0
 
 
@@ -49,7 +58,7 @@ def _parser(datasets: Sequence[str], defaults: "PrepareOptions") -> CommandParse
     add = parser.add_argument
     add("--dataset", default="synthetic", metavar="NAME", help=f"{', '.join(datasets)} (default: %(default)s)")
     add("--data-path", metavar="PATH", help="file or folder of the data set; synthetic has none")
-    add("--out", metavar="FOLDER", help="where the store goes (default: the cache folder)")
+    add("--out", metavar="PLACE", help="where the store goes: a folder, or an address such as s3://bucket/faces")
     add("--image-size", type=int, default=defaults.image_size, metavar="PIXELS", help="side (default: %(default)s)")
     add("--channels", type=int, default=defaults.channels, choices=(1, 3), help="1 gray, 3 RGB (default: %(default)s)")
     add(
@@ -95,7 +104,7 @@ def _sizes(text: str) -> tuple[int, int, int]:
     return train, validation, test
 
 
-def _describe(store: "Store") -> str:
+def _describe(store: "Store", place: str) -> str:
     """The store's place, a table of images per class and split, and what was dropped."""
     manifest = store.manifest
     splits = list(manifest.counts)
@@ -108,7 +117,7 @@ def _describe(store: "Store") -> str:
     dropped = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in manifest.dropped.items())
     return "\n".join(
         [
-            f"store    {store.path}",
+            f"store    {place}",
             f"data     {manifest.dataset}, {manifest.image_size}x{manifest.image_size} {kind}",
             f"hash     {manifest.content_hash}",
             "",

@@ -21,9 +21,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainable.config import TrialConfig, load_config
+from trainable.config import TrialConfig, load_config, parse_config
 from trainable.errors import CommandParser, ConfigError, ExperimentError, TrialError, nearest, run_command
 from trainable.files import user_path
+from trainable.storage.storage import is_remote
+from trainable.storage.transfer import read_object
 from trainable.training.report import prefixed, require_finite
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ EXAMPLES = """\
 examples:
   python trainable/train.py                                       the default config on the built-in faces
   python trainable/train.py --config results/demo/best.json       the best config of a search, on its data
+  python trainable/train.py --config s3://bucket/results/demo/best.json
   python trainable/train.py --dataset fer2013 --data-path FOLDER --set learning_rate=1e-3 --max-epochs 30
   python trainable/train.py --resume results/train-20260102-030405
   python trainable/train.py --config results/demo/best.json --overfit 256
@@ -121,7 +124,8 @@ def _train(argv: Sequence[str] | None) -> int:
 
     path = arguments.out or Path("results") / time.strftime("train-%Y%m%d-%H%M%S")
     dataset = describe_data(store, data_path, unseen)
-    return _run(config, store, unseen, path, lambda: RunFolder.create(path, config, dataset), workers)
+    data = _reference(store, data_path, workers)
+    return _run(config, store, unseen, data, path, lambda: RunFolder.create(path, config, dataset), workers)
 
 
 def _parser() -> CommandParser:
@@ -135,9 +139,8 @@ def _parser() -> CommandParser:
     add = parser.add_argument
     add(
         "--config",
-        type=user_path,
         metavar="FILE",
-        help="a config as JSON, or the best.json of a search, which names its data",
+        help="a config as JSON, or the best.json of a search, which names its data; a file, or an address in a bucket",
     )
     add(
         "--set",
@@ -159,7 +162,11 @@ def _parser() -> CommandParser:
         metavar="NAME",
         help="synthetic (built in), fer2013 or folder (default: the config's, or synthetic)",
     )
-    add("--data-path", metavar="PATH", help="where the data set lies; a prepared store is used as it is")
+    add(
+        "--data-path",
+        metavar="PATH",
+        help="where the data set lies; a prepared store is used as it is, also at an address such as s3://bucket/faces",
+    )
     add(
         "--unseen",
         metavar="GROUPS",
@@ -212,13 +219,20 @@ def _flag(name: str) -> str:
 
 def _config(arguments: argparse.Namespace) -> tuple[TrialConfig, Any]:
     """The config by file, `--set` and flags, the later winning; and the file's `dataset` block."""
-    config, document = load_config(arguments.config) if arguments.config else (TrialConfig(), {})
+    config, document = _read_config(arguments.config) if arguments.config else (TrialConfig(), {})
     changes = dict(parse_setting(text) for text in arguments.settings)
     if arguments.seed is not None:
         changes["seed"] = arguments.seed
     if arguments.max_epochs is not None:
         changes["max_epochs"] = arguments.max_epochs
     return dataclasses.replace(config, **changes), document.get("dataset")
+
+
+def _read_config(place: str) -> tuple[TrialConfig, dict[str, Any]]:
+    """A config from a file, or from an address such as s3://bucket/results/demo/best.json."""
+    if is_remote(place):
+        return parse_config(read_object(place), place)
+    return load_config(user_path(place))
 
 
 def _open_data(arguments: argparse.Namespace, block: Any) -> "tuple[Store, str | None]":
@@ -250,18 +264,29 @@ def _resume(path: Path, workers: int) -> int:
     from trainable.training.run_folder import RunFolder
 
     folder, config, block = RunFolder.open(path)
-    return _run(config, reopen_data(block), recorded_unseen(block), path, lambda: folder, workers)
+    store = reopen_data(block)
+    data = _reference(store, block["path"], workers)
+    return _run(config, store, recorded_unseen(block), data, path, lambda: folder, workers)
+
+
+def _reference(store: "Store", data_path: str | None, workers: int) -> str:
+    """What the processes that train open the store by: of one in a bucket, this one has its copy already."""
+    from trainable.data.fetched import reference
+    from trainable.slot.node_data import new_desk_name
+
+    return reference(store, data_path if workers > 1 else None, new_desk_name())
 
 
 def _run(
     config: TrialConfig,
     store: "Store",
     unseen: "UnseenClasses",
+    data: str,
     path: Path,
     open_folder: "Callable[[], RunFolder]",
     workers: int,
 ) -> int:
-    """Train to the end, or to Ctrl-C, and test the best epoch once.
+    """Train to the end, or to Ctrl-C, and test the best epoch once; `data` is what workers open the store by.
 
     The folder at `path` is opened once the model is built, so that a config that cannot be trained leaves none behind.
     """
@@ -270,7 +295,7 @@ def _run(
     from trainable.training.run_folder import RunFolder
 
     try:
-        opened = standalone_runner(store.path, workers=workers, unseen=unseen.to_dict())
+        opened = standalone_runner(data, workers=workers, unseen=unseen.to_dict())
         with _errors_of_workers(), opened as (runner, place):
             epochs_done = runner.start(config.to_dict(), RunFolder(path.resolve()).last)
             folder = open_folder()

@@ -114,8 +114,7 @@ def test_a_best_trial_that_cannot_be_tested_is_kept_with_the_reason(
     trial = recorder.trials["a"]
     experiment.write_best(trial, trial.reports[0], {"name": "faces"})
     monkeypatch.setattr(finish, "run_like_a_trial", broken)
-    store = SimpleNamespace(path=experiment.path)
-    search: Any = SimpleNamespace(experiment=experiment, store=store, nodes=[], **PLAIN)
+    search: Any = SimpleNamespace(experiment=experiment, data="faces", nodes=[], **PLAIN)
     untested = finish.measure_on_test(search)
 
     assert untested is not None
@@ -136,8 +135,7 @@ def test_the_test_is_measured_once_and_kept_with_what_each_unseen_class_gave(
     trial = recorder.trials["a"]
     experiment.write_best(trial, trial.reports[0], {"name": "faces"})
     monkeypatch.setattr(finish, "run_like_a_trial", lambda *arguments, **options: next(calls))
-    store = SimpleNamespace(path=experiment.path)
-    search: Any = SimpleNamespace(experiment=experiment, store=store, nodes=[], **PLAIN)
+    search: Any = SimpleNamespace(experiment=experiment, data="faces", nodes=[], **PLAIN)
 
     assert finish.measure_on_test(search) is finish.measure_on_test(search) is None
     best = json.loads(experiment.best_path.read_text())

@@ -31,7 +31,7 @@ def probe_that_fails(user_error: bool) -> Any:
 def test_names_the_choice_that_fails_and_why(monkeypatch: pytest.MonkeyPatch, user_error: bool, ending: str) -> None:
     monkeypatch.setattr("search.preflight.probe_configs", probe_that_fails(user_error))
     with pytest.raises(ConfigError) as info:
-        preflight(SPACE, Path("store"), NODES, TrialResources(), seed=0)
+        preflight(SPACE, "store", NODES, TrialResources(), seed=0)
 
     assert "1 of 2 failed, the first with learning_rate=0.0001, loss=sigmoid: " in str(info.value)
     assert str(info.value).endswith(ending)
@@ -48,7 +48,7 @@ def test_tries_whole_configs_with_the_resources_of_a_trial(monkeypatch: pytest.M
 
     monkeypatch.setattr("search.preflight.probe_configs", probe)
     unseen = {"validation": ["fear"], "test": []}
-    preflight(SPACE, Path("store"), NODES, TrialResources(workers=4, cpus_per_worker=2), seed=7, unseen=unseen)
+    preflight(SPACE, "store", NODES, TrialResources(workers=4, cpus_per_worker=2), seed=7, unseen=unseen)
 
     options = {"threads": 2, "gpu": False, "working_folder": str(Path.cwd())}
     assert seen == [("store", [("clip", 7), ("sigmoid", 7)], 4, unseen, options)]

@@ -10,9 +10,11 @@ from search.dimensions import Choice, Fixed, LogUniform
 from search.ledger import Inherited, LedgerWriter
 from search.spaces import Space
 from search.warm_start import Asked, learn, read_earlier
+from tests.s3_server import Proxy
 from trainable.config import TrialConfig
 from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError, ExperimentError
+from trainable.storage.storage import NoBucketError, open_storage
 
 SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2), "embedding_dim": Choice((8, 16)), "max_epochs": Fixed(4)})
 ASKED = Asked(space=SPACE, max_epochs=4, seed=1, dataset="synthetic", content_hash="abc", learns=True)
@@ -61,6 +63,31 @@ def test_ended_trials_come_under_their_experiments_name_before_the_searchs_own(t
         "warm start from old: 2 of 2 ended trials count",
         "warm start from older: 1 of 1 ended trials count",
     ]
+
+
+def test_an_experiment_in_a_bucket_teaches_the_same(tmp_path: Path, s3: Proxy) -> None:
+    folder = Path(leave(tmp_path))
+    storage = open_storage("s3://glance/results")
+    for path in folder.iterdir():
+        storage.put_file(f"old/{path.name}", path)
+    storage.put("old/checkpoints/trial_0000/state.json", b"{}")
+    s3.passed.clear()
+
+    assert read("s3://glance/results/old/") == read(str(folder))
+    assert not any("checkpoints" in path for _, path in s3.passed)
+
+
+def test_an_experiment_that_a_bucket_does_not_have_is_told(s3: Proxy) -> None:
+    place = "s3://glance/results/nothing"
+    with pytest.raises(ExperimentError, match=f"--warm-start: an experiment must have an experiment.json, but {place}"):
+        read(place)
+    with pytest.raises(NoBucketError, match=r"--warm-start: .* there is no 'nosuchbucket'"):
+        read("s3://nosuchbucket/results/old")
+
+    earlier, gone = read_earlier([place, "s3://nosuchbucket/old"], "val_accuracy", "max", resumed=True)
+    assert earlier == []
+    assert all(line.endswith("The search goes on without it.") for line in gone)
+    assert len(gone) == 2
 
 
 def test_trials_that_only_confirm_others_teach_nothing(tmp_path: Path) -> None:

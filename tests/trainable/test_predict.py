@@ -9,6 +9,7 @@ from trainable.data.decoding import decode_image
 from trainable.data.vocabulary import VOCABULARIES
 from trainable.errors import ConfigError, DataError
 from trainable.predict import find_pictures, main, parse_labels
+from trainable.storage.storage import open_storage
 
 
 @pytest.fixture(scope="session")
@@ -146,3 +147,15 @@ def test_a_users_mistake_is_one_sentence_and_status_2(flags, words, model, pictu
     assert printed.err.startswith("error: ")
     assert words in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_a_model_in_a_bucket_says_the_same(model, pictures, s3, capsys):
+    storage = open_storage("s3://glance/results")
+    for path in model.iterdir():
+        storage.put_file(f"demo/best/{path.name}", path)
+    assert main(["--model", str(model), "--json", str(pictures / "a.jpg")]) == 0
+    here = answers(capsys)
+    assert main(["--model", "s3://glance/results/demo/best/", "--json", str(pictures / "a.jpg")]) == 0
+    assert answers(capsys) == here
+    assert main(["--model", "s3://glance/results/demo", str(pictures / "a.jpg")]) == 2
+    assert "s3://glance/results/demo has no model.safetensors" in capsys.readouterr().err

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainable.data.fetched import fetch_store
 from trainable.data.store import Store
 from trainable.prepare import main
+from trainable.storage.storage import open_storage
 
 
 @pytest.fixture
@@ -71,3 +73,23 @@ def test_a_users_mistake_is_one_sentence_and_status_2(flags, sentence, capsys):
     printed = capsys.readouterr().err
     assert printed.startswith(sentence)
     assert printed.count("\n") == 1
+
+
+def test_a_store_goes_to_a_bucket(tree, s3, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("GLANCE_NODE_CACHE", str(tmp_path / "node"))
+    command = ["--dataset", "folder", "--data-path", str(tree), "--out", "s3://glance/faces"]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    store = fetch_store("s3://glance/faces")
+    assert lines[0] == "store    s3://glance/faces"
+    assert lines[2] == f"hash     {store.manifest.content_hash}"
+    assert store.manifest.counts["train"] == {"cross": 3, "glad": 2}
+
+
+def test_a_place_in_a_bucket_that_cannot_be_used_is_told_before_anything_is_prepared(s3, monkeypatch, capsys):
+    monkeypatch.setattr("trainable.data.preparation.prepare_store", None)
+    open_storage("s3://glance/results").put("notes.txt", b"")
+    assert main(["--out", "s3://glance/results"]) == 2
+    assert "must be a store or empty, but holds notes.txt" in capsys.readouterr().err
+    assert main(["--out", "s3://nosuchbucket/faces"]) == 2
+    assert "there is no 'nosuchbucket'" in capsys.readouterr().err

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from trainable.config import TrialConfig
+from trainable.data.fetched import upload_store
+from trainable.data.progress import unwatched
+from trainable.data.store import Store
 from trainable.errors import ConfigError, ExperimentError, GlanceError
 from trainable.slot.failure import Failure, WorkerError
+from trainable.storage.storage import open_storage
 from trainable.train import COLUMNS, _errors_of_workers, epoch_header, epoch_line, main, parse_setting
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
@@ -376,3 +380,19 @@ def test_a_worker_that_cannot_write_is_a_sentence():
     failure = Failure(kind="PermissionError", message="[Errno 13] Permission denied: 'x'", where="", traceback="")
     with pytest.raises(ExperimentError, match="must be writable from its workers"), _errors_of_workers():
         raise WorkerError(failure, user_error=False, device_broken=False)
+
+
+def test_config_and_data_are_read_from_a_bucket(faces, s3, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GLANCE_NODE_CACHE", str(tmp_path / "node"))
+    upload_store(Store.open(faces), "s3://glance/faces", watch=unwatched)
+    best = {"config": TrialConfig(embedding_dim=16).to_dict(), "metrics": {}}
+    open_storage("s3://glance/results").put("demo/best.json", json.dumps(best).encode())
+    asked = ["--config", "s3://glance/results/demo/best.json", "--data-path", "s3://glance/faces", *SMALL]
+    assert main([*asked, "--max-epochs", "1", "--out", str(tmp_path / "run")]) == 0
+
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["config"]["embedding_dim"] == 16
+    assert run["dataset"]["path"] == "s3://glance/faces"
+    assert run["dataset"]["store"].startswith(str(tmp_path / "node"))
+    assert main(["--config", "s3://glance/results/demo/none.json"]) == 2
+    assert "s3://glance/results/demo/none.json must exist, but does not" in capsys.readouterr().err

@@ -45,22 +45,22 @@ class Lines:
         say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._title, self._total, self._say, self._clock = title, total, say, clock
+        self._title, self._say, self._clock = title, say, clock
         self._lock = threading.Lock()
-        self._moved = 0
+        self.moved, self.total = 0, total
         self._began = self._told = clock()
         say(f"{title} ({size(total)})")
 
     def __call__(self, moved: int) -> None:
         """So many bytes more."""
         with self._lock:
-            self._moved += moved
+            self.moved += moved
             now = self._clock()
             if now < self._told + LINE_SECONDS:
                 return
             self._told = now
-            share, speed = self._moved / max(1, self._total), self._moved / (now - self._began)
-        self._say(f"{self._title}: {share:.0%} of {size(self._total)}, {size(speed)}/s")
+            share, speed = self.moved / max(1, self.total), self.moved / (now - self._began)
+        self._say(f"{self._title}: {share:.0%} of {size(self.total)}, {size(speed)}/s")
 
 
 def size(count: float) -> str:

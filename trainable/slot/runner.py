@@ -57,6 +57,7 @@ class Runner(Protocol):
 class InProcessRunner:
     """Trains in this process; the data stay open and the imports warm from trial to trial.
 
+    `store` is the path of a store, or the reference of one in a bucket (`trainable.data.fetched.reference`).
     `threads` is the number of CPU threads that torch may use, `device` torch's name of where to train, `unseen` what
     `trainable.data.unseen.UnseenClasses` says of the classes that are not trained. Where this process is connected with
     others (`torch.distributed`), it is one of them, and each must call the same verbs.
@@ -64,14 +65,14 @@ class InProcessRunner:
 
     def __init__(
         self,
-        store_path: Path,
+        store: str | Path,
         *,
         threads: int,
         device: str = "cpu",
         guard: MemoryGuard | None = None,
         unseen: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self._store_path = store_path
+        self._store = str(store)
         self._threads = threads
         self._device = device
         self._unseen = unseen
@@ -124,13 +125,13 @@ class InProcessRunner:
     def _open_data(self) -> "DeviceData":
         import torch
 
-        from trainable.data.store import Store
         from trainable.data.unseen import UnseenClasses
+        from trainable.slot.node_data import open_data
         from trainable.training.device_data import DeviceData
 
         if self._data is None:
             unseen = UnseenClasses.from_dict(self._unseen)
-            self._data = DeviceData(Store.open(self._store_path), torch.device(self._device), unseen)
+            self._data = DeviceData(open_data(self._store), torch.device(self._device), unseen)
         return self._data
 
     def _started(self) -> "Trainer":

@@ -35,7 +35,7 @@ class SlotOptions:
     """What every trial of an experiment shares."""
 
     store: str
-    """Path of the data store."""
+    """Path of the data store, or the reference of one in a bucket."""
     unseen: Mapping[str, Sequence[str]] | None = None
     """The classes that are not trained, as `trainable.data.unseen.UnseenClasses` gives them."""
     checkpoints: str

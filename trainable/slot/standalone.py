@@ -6,28 +6,29 @@ from pathlib import Path
 
 from trainable.errors import ResourceError
 from trainable.slot.cluster import Node, TrialResources, connected, holdings, workers_on
+from trainable.slot.node_data import reached
 from trainable.slot.runner import InProcessRunner, Runner
 
 
 @contextlib.contextmanager
 def standalone_runner(
-    store: Path, *, workers: int, unseen: Mapping[str, Sequence[str]] | None = None
+    store: str, *, workers: int, unseen: Mapping[str, Sequence[str]] | None = None
 ) -> Iterator[tuple[Runner, str]]:
     """Yield a runner and, in words, where it trains.
 
     One worker is this process, with all its CPU threads and its first GPU. More are spread over the running Ray
-    cluster, or over this machine where there is none. `unseen` are the classes that are not trained. Raises
-    `ResourceError` where they do not fit.
+    cluster, or over this machine where there is none. `store` is a path, or the reference of a store in a bucket;
+    `unseen` are the classes that are not trained. Raises `ResourceError` where they do not fit.
     """
     if workers == 1:
         yield from _this_process(store, unseen)
         return
     from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
 
-    with connected(dashboard=True) as nodes:
+    with connected(dashboard=True) as nodes, reached(store):
         resources = share_of_each(nodes, workers)
         options = WorkerGroupOptions(
-            store=str(store.resolve()),
+            store=store,
             unseen=unseen,
             workers=workers,
             threads=resources.cpus_per_worker,
@@ -59,7 +60,7 @@ def share_of_each(nodes: Sequence[Node], workers: int) -> TrialResources:
     )
 
 
-def _this_process(store: Path, unseen: Mapping[str, Sequence[str]] | None) -> Iterator[tuple[Runner, str]]:
+def _this_process(store: str, unseen: Mapping[str, Sequence[str]] | None) -> Iterator[tuple[Runner, str]]:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,17 +10,20 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trainable.data.progress import Lines
 from trainable.errors import GlanceError, StorageError
 from trainable.storage.keeper import Keeper
 from trainable.storage.probe import probe
-from trainable.storage.storage import Storage, open_storage
+from trainable.storage.retry import PATIENCE_SECONDS
+from trainable.storage.storage import Moved, Storage, open_storage
+from trainable.storage.transfer import fetch_folder
 from trainable.storage.trial_objects import Snapshot
 from trainable.storage.uploader import Uploader
 
@@ -39,7 +42,10 @@ class StorageDesk:
         self._agents: dict[str, Any] = {}
 
     def open(self, uri: str, environment: Mapping[str, str]) -> None:
-        """Serve the storage at an address, which the environment's variables lead to."""
+        """Serve the storage at an address, and data in buckets, which the environment's variables lead to.
+
+        The address is empty where trials are kept in a folder.
+        """
         self._settings = uri, dict(environment)
 
     def settings(self) -> tuple[str, dict[str, str]]:
@@ -61,13 +67,14 @@ class StorageDesk:
 
 
 class StorageAgent:
-    """Keeps the trials of one node in the storage. `desk` is the actor that has its settings."""
+    """Keeps the trials of one node in the storage, and fetches data. `desk` is the actor that has its settings."""
 
     def __init__(self, desk: Any) -> None:
         self._desk = desk
         self._uri, environment = ray.get(desk.settings.remote())
         os.environ.update(environment)
         self._keeper: Keeper | None = None
+        self._lines: Lines | None = None
 
     def probe(self) -> str | None:
         """Try every verb from this node; returns what is wrong, in a sentence."""
@@ -88,8 +95,17 @@ class StorageAgent:
     def fetch_folder(self, prefix: str, folder: str) -> None:
         """Put every object below a prefix into a folder."""
         storage = self._open()
-        for key in storage.sizes(f"{prefix}/"):
-            storage.get_file(key, Path(folder) / key.removeprefix(f"{prefix}/"))
+        fetch_folder(storage, Path(folder), storage.sizes(f"{prefix}/"), f"{prefix}/")
+
+    def fetch_store(self, address: str, wanted: str) -> str:
+        """Let this node have a store, as `trainable.data.fetched.fetch_store` does; returns its path."""
+        from trainable.data.fetched import fetch_store
+
+        return str(fetch_store(address, wanted, watch=self._watch, patience=PATIENCE_SECONDS).path)
+
+    def fetched_bytes(self) -> tuple[int, int]:
+        """How much of the store that is being fetched is there, and how much it is in all."""
+        return (0, 0) if self._lines is None else (self._lines.moved, self._lines.total)
 
     def waiting_epoch(self, trial: str) -> int:
         """The epoch of a trial that this node has still to upload; 0 where it has nothing."""
@@ -110,6 +126,14 @@ class StorageAgent:
         others = [agent.waiting_epoch.remote(trial) for node_id, agent in agents.items() if node_id != here]
         return max((epoch for epoch in answered(others, ANSWER_SECONDS) if epoch is not None), default=0)
 
+    @contextlib.contextmanager
+    def _watch(self, title: str, total: int) -> Iterator[Moved]:
+        self._lines = Lines(title, total)
+        try:
+            yield self._lines
+        finally:
+            self._lines = None
+
     def _open(self) -> Storage:
         return open_storage(self._uri)
 
@@ -119,8 +143,8 @@ class StorageAgent:
         return self._keeper
 
 
-def start_desk(name: str, uri: str) -> Any:
-    """Start the desk of a search under a name by which its slots find it."""
+def start_desk(name: str, uri: str = "") -> Any:
+    """Start the desk of a search under a name by which its slots find it; without address it leads to data alone."""
     desk = ray.remote(StorageDesk).options(name=name, num_cpus=0, max_concurrency=CALLS).remote()
     environment = {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
     ray.get(desk.open.remote(uri, environment))
@@ -133,6 +157,16 @@ def close_desk(desk: Any) -> None:
         for agent in ray.get(desk.agents.remote()).values():
             ray.kill(agent)
     ray.kill(desk)
+
+
+@contextlib.contextmanager
+def data_desk(name: str) -> Iterator[None]:
+    """While it lasts, a desk leads nodes to data in a bucket."""
+    desk = start_desk(name)
+    try:
+        yield
+    finally:
+        close_desk(desk)
 
 
 def agent_here(desk_name: str) -> Any:

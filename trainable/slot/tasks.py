@@ -96,8 +96,8 @@ def evaluate_model(
 def _open_data(store: str, *, threads: int, gpu: bool, unseen: "UnseenClasses") -> Any:
     import torch
 
-    from trainable.data.store import Store
+    from trainable.slot.node_data import open_data
     from trainable.training.device_data import DeviceData
 
     torch.set_num_threads(threads)
-    return DeviceData(Store.open(Path(store)), torch.device("cuda" if gpu else "cpu"), unseen)
+    return DeviceData(open_data(store), torch.device("cuda" if gpu else "cpu"), unseen)

@@ -114,8 +114,8 @@ class GroupFiles:
 class StoredRunner(InProcessRunner):
     """One worker of a group whose trials lie in a storage: a runner with two more verbs."""
 
-    def __init__(self, store_path: Path, files: TrialFiles, *, first: bool, **training: Any) -> None:
-        super().__init__(store_path, **training)
+    def __init__(self, store: str, files: TrialFiles, *, first: bool, **training: Any) -> None:
+        super().__init__(store, **training)
         self._files = files
         self._first = first
         self._trial: tuple[str, Path] | None = None

@@ -11,7 +11,6 @@ What stays open: a process that is killed while it waits between two trials fail
 the queue, then it fails it.
 """
 
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -88,7 +87,7 @@ def build_slot(options: SlotOptions) -> Slot:
 def _build_runner(options: SlotOptions) -> Runner:
     if options.workers == 1:
         device = "cuda" if options.gpus else "cpu"
-        return InProcessRunner(Path(options.store), threads=options.threads, device=device, unseen=options.unseen)
+        return InProcessRunner(options.store, threads=options.threads, device=device, unseen=options.unseen)
     from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
 
     return WorkerGroup(

@@ -1,7 +1,6 @@
 """What each worker of a group does: carry out orders, for as long as the group lives."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,7 +36,7 @@ def work(settings: Mapping[str, Any]) -> None:
 
 
 def _build_runner(settings: Mapping[str, Any], rank: int, device: str) -> Runner:
-    store = Path(settings["store"])
+    store = settings["store"]
     training = {"threads": settings["threads"], "device": device, "unseen": settings["unseen"]}
     if not settings["desk"]:
         return InProcessRunner(store, **training)

@@ -36,7 +36,7 @@ class WorkerGroupOptions:
     """What a group is made of."""
 
     store: str
-    """Path of the data store."""
+    """Path of the data store, or the reference of one in a bucket."""
     unseen: Mapping[str, Sequence[str]] | None = None
     """The classes that are not trained, as `trainable.data.unseen.UnseenClasses` gives them."""
     workers: int
