@@ -126,6 +126,15 @@ SPACES: dict[str, Space] = {
         },
         "scratch, and head depth, weight decay, augmentation, loss and warm-up",
     ),
+    "compose": Space(
+        {
+            **_SCRATCH,
+            "mixing": Uniform(0.2, 0.8),
+            "weight_decay": LogUniform(1e-3, 0.3),
+            "loss": Choice(("multipositive", "sigmoid")),
+        },
+        "scratch, and mixed images, weight decay and loss: for unseen classes that are made of seen ones",
+    ),
     "pretrained": Space(
         {**_STUDY, "learning_rate": LogUniform(1e-6, 1e-4), "weight_init": Fixed("pretrained")},
         "towers with weights to load: give them by --set image_tower=... and --set text_tower=...",

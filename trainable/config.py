@@ -63,6 +63,9 @@ class TrialConfig:
     soft_targets: bool = False
     """Whether an image belongs to all classes that people voted for, by their shares, instead of to the likeliest; the
     data set must have votes."""
+    mixing: float = 0.0
+    """Share of a batch's images that are the mean of two, and belong to the classes of both: it teaches a model to see
+    several emotions in one face, as the unseen compound ones are."""
     learn_logit_scale: bool = True
     """Whether the logit scale is trained or stays at its start."""
     language: str = "en"
@@ -123,6 +126,8 @@ class TrialConfig:
         _require(
             self.loss != "clip" or not self.soft_targets, "soft_targets with loss=multipositive or sigmoid", self.loss
         )
+        _require(0 <= self.mixing <= 1, "0 <= mixing <= 1", self.mixing)
+        _require(self.loss != "clip" or not self.mixing, "mixing with loss=multipositive or sigmoid", self.loss)
         self.frozen_towers()
         _require_one_of("language", self.language, LANGUAGES)
         _require_one_of("precision", self.precision, PRECISIONS)

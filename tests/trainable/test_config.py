@@ -95,3 +95,10 @@ def test_a_file_that_is_no_config_is_named(tmp_path: Path, text: str, reason: st
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.json: No such file"):
         load_config(tmp_path / "absent.json")
+
+
+def test_mixing_is_a_share_and_needs_a_loss_that_can_match_in_part() -> None:
+    assert TrialConfig(mixing=0.5, loss="sigmoid").mixing == 0.5
+    for values, rule in (({"mixing": 1.5}, "0 <= mixing <= 1"), ({"mixing": 0.5, "loss": "clip"}, "mixing with loss=")):
+        with pytest.raises(ConfigError, match=rule):
+            TrialConfig(**values)  # type: ignore[arg-type]

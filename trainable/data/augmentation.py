@@ -51,6 +51,20 @@ def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     return _erase(images, strength, _uniform(tuple(images.shape), images, generator), *draws[7:])
 
 
+def mix(images: Tensor, shares: Tensor, fraction: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Replace a fraction of a batch's images (B, K, H, W) by the mean of each with another one of the batch.
+
+    Their shares (B, C) of each class become the mean of both, too: mixup (arXiv 1710.09412, equation 1) with λ = 1/2.
+    Those at the start of the batch are replaced. Fraction 0 returns the batch itself and draws nothing.
+    """
+    count = round(fraction * len(images))
+    if count == 0:
+        return images, shares
+    others = torch.randperm(len(images), generator=generator, device=generator.device)[:count].to(images.device)
+    mixed = (images[:count] + images[others]) / 2, (shares[:count] + shares[others]) / 2
+    return torch.cat([mixed[0], images[count:]]), torch.cat([mixed[1], shares[count:]])
+
+
 def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainable.config import TrialConfig
-from trainable.data.augmentation import augment
+from trainable.data.augmentation import augment, mix
 from trainable.data.sampler import BalancedSampler
 from trainable.data.vocabulary import prompts
 from trainable.errors import CheckpointError, ConfigError, DivergedError
@@ -201,12 +202,17 @@ class Trainer:
         images, labels = self.data.split("train").batch(indices)
         C, P, _ = self.prompts.tokens.shape
         template = torch.randint(P, (C,), generator=self.random.template)
+        images = augment(images, self.config.augmentation, self.random.augmentation)
+        shares = self.data.split("train").shares_of(indices) if self.config.soft_targets else None
+        if self.config.mixing:
+            own = F.one_hot(labels, C).float() if shares is None else shares  # (B, C)
+            images, shares = mix(images, own, self.config.mixing, self.random.augmentation)
         return Batch(
-            augment(images, self.config.augmentation, self.random.augmentation),
+            images,
             labels,
             self.prompts.tokens[range(C), template],
             self.prompts.mask[range(C), template],
-            self.data.split("train").shares_of(indices) if self.config.soft_targets else None,
+            shares,
         )
 
     def _step(self, loss: Tensor) -> float:

@@ -117,3 +117,24 @@ def test_colour_images_keep_their_channels_together() -> None:
     images = batch(4).expand(-1, 3, -1, -1)
     warped = augmentation._warp(images, augmentation._affine_maps(0.5, *torch.rand((5, 4), generator=generator())))
     assert torch.equal(warped[:, 0], warped[:, 2])
+
+
+def test_mixed_images_are_the_mean_of_two_and_belong_to_both_by_half() -> None:
+    images, shares = torch.rand(6, 1, 2, 2, generator=generator(5)), torch.eye(6)
+    mixed, belonging = augmentation.mix(images, shares, 0.5, generator(7))
+
+    for row in range(6):
+        classes = belonging[row].nonzero().flatten().tolist()
+        other = next((c for c in classes if c != row), row)
+        assert row < 3 or classes == [row]
+        assert torch.equal(mixed[row], (images[row] + images[other]) / 2)
+        assert torch.equal(belonging[row], (shares[row] + shares[other]) / 2)
+    assert any(len(row.nonzero()) == 2 for row in belonging[:3])
+
+
+def test_without_mixing_a_batch_stays_itself_and_nothing_is_drawn() -> None:
+    images, shares, drawn = torch.rand(4, 1, 2, 2), torch.eye(4), generator(1)
+    before = drawn.get_state()
+
+    assert augmentation.mix(images, shares, 0.0, drawn) == (images, shares)
+    assert torch.equal(drawn.get_state(), before)
