@@ -123,7 +123,7 @@ class BucketPlace:
         def fetch(trial: TrialRecord) -> None:
             key = self._key(trial.trial_id, experiment)
             state = persist(lambda: self._trials.state(key))
-            if state is not None and state.epoch > trial.epochs and _best_epoch(state) == state.epoch:
+            if state is not None and _best_epoch(state) == int(state.epoch) > trial.epochs:
                 folder = experiment.checkpoints / trial.trial_id
                 self._trials.fetch(key, folder, parts=("report.json", "best", "best.json"))
 

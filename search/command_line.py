@@ -16,7 +16,7 @@ from trainable.errors import CommandParser, ConfigError, nearest
 RESUMABLE = (
     *("trials", "max_epochs", "time_budget", "budget_hours", "price_per_hour", "data_path", "confirm", "keep_best"),
     *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "accelerator_type"),
-    "max_failures",
+    *("max_failures", "max_lost_minutes"),
 )
 """What may be asked anew where a search goes on."""
 POPULATION = ("trials", "max_epochs")

@@ -20,14 +20,14 @@ from search.options import METRICS, SearchOptions
 from search.pbt import ranges_of
 from search.place import FolderPlace, Place
 from search.points import untried
-from search.ray_patches import keys_stay_in_memory, lost_slots_are_deaths
+from search.ray_patches import keys_stay_in_memory, lost_slots_are_deaths, lost_trials_recover
 from search.recorder import Recorder
 from search.resume import rebuild, settle
 from search.schedulers import SchedulerOptions, build_scheduler
 from search.searchers import Objective, SearcherOptions, build_searcher
 from search.source import TrialSource
 from search.spaces import Space
-from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher
+from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher, may_recover
 from trainable.config import TrialConfig
 from trainable.data.fetched import reference
 from trainable.data.store import Store
@@ -131,7 +131,11 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
         folder=search.experiment.log.resolve(),
         tick=tick,
     )
-    with _interruptible(recorder), lost_slots_are_deaths(), keys_stay_in_memory():
+
+    def recovers(trial: Any) -> bool:
+        return may_recover(trial, recorder, search.options.max_failures)
+
+    with _interruptible(recorder), lost_slots_are_deaths(), lost_trials_recover(recovers), keys_stay_in_memory():
         try:
             tuner.fit()
         finally:
@@ -174,7 +178,6 @@ def build_tuner(
             storage_path=str(folder),
             stop=SearchStopper(recorder),
             callbacks=[RecordingCallback(source, scheduler, recorder, tick), *callbacks],
-            failure_config=tune.FailureConfig(max_failures=options.max_failures),
             verbose=0,
         ),
     )
@@ -193,6 +196,7 @@ def _slot_class(search: Search) -> Any:
         accelerator=search.resources.accelerator,
         working_folder=str(Path.cwd()),
         keep_every=kept_every(search.options),
+        max_lost_seconds=60 * search.options.max_lost_minutes,
         **search.place.slot_settings(search.experiment),
     )
     slot = tune.with_parameters(TrialSlot, options=asdict(options))

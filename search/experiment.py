@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from search.ledger import LEDGER_NAME, Report, TrialRecord, plain
+from search.ledger import LEDGER_NAME, Report, TrialRecord
+from search.ledger_file import plain
 from trainable.errors import ExperimentError
 from trainable.files import read_json, write_json
 

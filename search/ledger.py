@@ -1,7 +1,8 @@
 """The ledger: every event of an experiment, one JSON object a line, only ever appended.
 
     search_started | search_ended     the experiment: trial_id is null
-    created -> started -> report* -> ended     a trial; (retried -> started) comes again where its processes died,
+    created -> started -> report* -> ended     a trial; (saved*) stands before a report where an epoch took long,
+                                               (retried -> started) comes again where its processes were lost,
                                                (paused -> promoted -> started) where it waited at a rung,
                                                (promoted -> inherited) where it goes on from another's checkpoint
 
@@ -20,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from search.ledger_file import lock, mend_last_line, parse_line
+from search.ledger_file import lock, mend_last_line, parse_line, plain
+from search.losses import Losses
 from search.slot_time import Slot, Slots, SlotTime
 from trainable.errors import ExperimentError
 
@@ -82,6 +84,8 @@ class TrialRecord:
     """Process of the latest attempt."""
     slot_time: SlotTime = field(default_factory=SlotTime, compare=False)
     """How long it held slots; of two searches that differ in interruptions alone it may differ."""
+    losses: Losses = field(default_factory=Losses, compare=False)
+    """How often its processes were lost; differs likewise."""
 
     @property
     def ended(self) -> bool:
@@ -157,8 +161,13 @@ class LedgerWriter:
         self._append("started", trial_id, attempt=attempt, node=node, node_id=node_id, pid=pid)
 
     def retried(self, trial_id: str, *, attempt: int, failure: Mapping[str, Any]) -> None:
-        """The processes of an attempt died; the trial will be started again."""
-        self._append("retried", trial_id, attempt=attempt, failure=dict(failure))
+        """The processes of an attempt were lost; the trial will be started again."""
+        without_progress = self.trials[trial_id].losses.next_in_a_row
+        self._append("retried", trial_id, attempt=attempt, failure=dict(failure), without_progress=without_progress)
+
+    def saved(self, trial_id: str, epochs: float) -> None:
+        """A checkpoint was written within an epoch; what it holds of that counts as a fraction."""
+        self._append("saved", trial_id, epochs=epochs)
 
     def paused(self, trial_id: str) -> None:
         """The trial gave its slot back, and waits at a rung with its checkpoint."""
@@ -200,19 +209,6 @@ class LedgerWriter:
         self._folded.apply(line)
         self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         self._file.flush()
-
-
-def plain(value: Any) -> Any:
-    """A copy that strict JSON can hold: numpy scalars become Python's, tuples lists, paths text, nan and inf None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
@@ -357,6 +353,15 @@ def _fold_report(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     while trial.reports and trial.reports[-1]["epoch"] >= epoch:
         trial.reports.pop()
     trial.reports.append(report)
+    trial.losses.saved = epoch
+
+
+def _fold_saved(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.losses.saved = float(event["epochs"])
+
+
+def _fold_retried(trial: TrialRecord, event: Mapping[str, Any]) -> None:
+    trial.losses.lose()
 
 
 def _fold_ended(trial: TrialRecord, event: Mapping[str, Any]) -> None:
@@ -381,6 +386,8 @@ _FOLDS: dict[str, Callable[[TrialRecord, Mapping[str, Any]], None]] = {
     "promoted": _fold_promoted,
     "inherited": _fold_inherited,
     "report": _fold_report,
+    "saved": _fold_saved,
+    "retried": _fold_retried,
     "ended": _fold_ended,
 }
 

@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,3 +62,16 @@ def _set_aside(path: Path, torn: bytes) -> None:
         aside.write(torn + b"\n")
         aside.flush()
         os.fsync(aside.fileno())
+
+
+def plain(value: Any) -> Any:
+    """A copy that strict JSON can hold: numpy scalars become Python's, tuples lists, paths text, nan and inf None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

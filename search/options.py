@@ -126,7 +126,16 @@ class SearchOptions:
         metavar="TYPE",
     )
     max_failures: int = _option(
-        2, "Resources", "how often a trial whose process died is started again from its checkpoint", metavar="N"
+        2,
+        "Resources",
+        "how often in a row a trial whose process or node was lost is started again without having come further",
+        metavar="N",
+    )
+    max_lost_minutes: float = _option(
+        10.0,
+        "Resources",
+        "how much of a trial's work may be lost: epochs that take longer are checkpointed within",
+        metavar="M",
     )
 
     name: str | None = _option(
@@ -183,7 +192,7 @@ class SearchOptions:
                 self._require_at_least(name, 1)
         for name in ("max_failures", "confirm"):
             self._require_at_least(name, 0)
-        for name in ("budget_hours", "price_per_hour"):
+        for name in ("budget_hours", "price_per_hour", "max_lost_minutes"):
             value = getattr(self, name)
             _require(value is None or 0 < value < float("inf"), f"{flag(name)} > 0 must hold", value)
         _require(0 <= self.seed <= MAX_SEED, f"--seed 0 to {MAX_SEED} must hold", self.seed)

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray._private import services
@@ -10,6 +10,7 @@ from ray._private.utils import detect_fate_sharing_support
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
 
 
 @contextlib.contextmanager
@@ -46,6 +47,21 @@ def lost_slots_are_deaths() -> Iterator[None]:
         yield
     finally:
         RayActorManager._actor_task_failed = original
+
+
+@contextlib.contextmanager
+def lost_trials_recover(may_recover: Callable[[Any], bool]) -> Iterator[None]:
+    """Let `may_recover` say of a Tune trial whether it is started again after an error.
+
+    Tune counts every loss of a node that gave no notice against a trial, for as long as that lives, and none of the
+    others: the one ends trials that would have come to their end, the other may never end a search.
+    """
+    original = Trial.should_recover
+    Trial.should_recover = may_recover
+    try:
+        yield
+    finally:
+        Trial.should_recover = original
 
 
 @contextlib.contextmanager

@@ -155,9 +155,17 @@ class Recorder:
             listener.started(self.trials[trial_id])
 
     def retried(self, trial_id: str, failure: Mapping[str, Any]) -> None:
-        """The trial's processes died, and it waits for others; `failure` says how."""
+        """The trial's processes were lost, and it waits for others; `failure` says how."""
         described = record_failure(self._ledger.path.parent, failure)
         self._ledger.retried(trial_id, attempt=self.trials[trial_id].attempts, failure=described)
+
+    def saved(self, trial_id: str, epochs: float) -> None:
+        """A checkpoint holds so many of the trial's epochs, a part of one included."""
+        self._ledger.saved(trial_id, epochs)
+
+    def may_go_on(self, trial_id: str, max_failures: int) -> bool:
+        """Whether a trial that is lost now is started again: not after more losses in a row without progress."""
+        return self.trials[trial_id].losses.next_in_a_row <= max_failures
 
     def paused(self, trial_id: str) -> None:
         """The scheduler let the trial wait at a rung."""

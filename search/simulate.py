@@ -7,11 +7,15 @@ A trial that goes on from another's checkpoint goes on along the curve of its ne
 to: as if its weights had been trained with that config from the start. No curve of one config says what a schedule
 gives, so this tells what a population does, and what that costs, rather than how well it learns.
 
+Slots may be lost: then the trial starts again in another, from the last report or the last checkpoint within an epoch,
+unless it was lost too often in a row without having come further.
+
 On a ledger that has events already, the search goes on as if it had not been cut off: what was under way reports when
 it would have, so but for a further `search_started` the ledger becomes that of a search that was never killed.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +30,7 @@ from trainable.config import TrialConfig
 from trainable.errors import ConfigError
 
 NODE = "simulated"
+ROUNDING = 1e-9
 
 
 class Curve(Protocol):
@@ -44,6 +49,10 @@ class Curve(Protocol):
 
 CurveOf = Callable[[Mapping[str, Any], int], Curve]
 """A trial's config and number -> its curve, the same whenever it is asked for."""
+
+
+LivesOf = Callable[[TrialRecord], float]
+"""How many seconds the slot lives that a trial has just got."""
 
 
 class VirtualClock:
@@ -70,6 +79,10 @@ class Plan:
     max_epochs: int
     start_seconds: float = 0.2
     """From a trial's start in a slot to the begin of its first epoch there."""
+    max_lost_seconds: float = math.inf
+    """Epochs that take longer are saved within, so often."""
+    max_failures: int = 2
+    """Losses in a row without progress after which a trial goes on."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,7 @@ def simulate(
     *,
     clock: VirtualClock,
     until: Callable[[TrialRecord, Report], bool] | None = None,
+    lives_of: LivesOf = lambda trial: math.inf,
 ) -> SimulatedSearch:
     """Run a search to its end, or to the first report of which `until` is true, which leaves it as a kill would.
 
@@ -119,7 +133,7 @@ def simulate(
     source = TrialSource(searcher, scheduler, recorder, defaults, metric=plan.metric, trials=plan.trials)
     ledger.search_started()
     settle(source, earlier)
-    simulation = _Simulation(plan, source, recorder, curve_of, clock, until)
+    simulation = _Simulation(plan, source, recorder, curve_of, clock, until, lives_of)
     simulation.take_up(events)
     state = simulation.run()
     if state is not None:
@@ -137,6 +151,16 @@ class _Run:
 
     trial: TrialRecord
     curve: Curve
+    dies: float
+    """When the slot is lost (virtual time)."""
+
+    def part(self) -> float:
+        """What of the next epoch a checkpoint holds."""
+        return max(0.0, self.trial.losses.saved - self.trial.epochs)
+
+    def left_seconds(self) -> float:
+        """How long the rest of the next epoch lasts."""
+        return self.epoch_seconds() * (1.0 - self.part())
 
     def epoch_seconds(self) -> float:
         """How long the next epoch lasts; the one it fails in lasts as long as the one before, the first one nothing."""
@@ -194,6 +218,7 @@ class _Simulation:
         curve_of: CurveOf,
         clock: VirtualClock,
         until: Callable[[TrialRecord, Report], bool] | None,
+        lives_of: LivesOf,
     ) -> None:
         self._plan = plan
         self._source = source
@@ -201,6 +226,7 @@ class _Simulation:
         self._curve_of = curve_of
         self._clock = clock
         self._until = until
+        self._lives_of = lives_of
         self._reached = False
         self._due: list[tuple[float, int, _Run]] = []
         self._begun = 0
@@ -213,7 +239,7 @@ class _Simulation:
         last = {event["trial_id"]: (position, event) for position, event in enumerate(events)}
         for trial in sorted(self._cut_off(), key=lambda trial: last[trial.trial_id][0]):
             event = last[trial.trial_id][1]
-            if event["event"] == "report":
+            if event["event"] in ("report", "saved"):
                 self._begin(trial, event["time"])
             elif event["event"] == "started":
                 self._begin(trial, event["time"] + self._plan.start_seconds)
@@ -266,13 +292,35 @@ class _Simulation:
                 f"a curve must have a report for each of {epochs} epochs, or a failure, but that of {trial.trial_id} "
                 f"has {len(curve.reports)}: lower max_epochs."
             )
-        self._push(_Run(trial, curve), seconds)
+        self._push(_Run(trial, curve, self._clock.now + self._lives_of(trial)), seconds)
 
     def _push(self, run: _Run, seconds: float) -> None:
+        """At a time the trial's next epoch begins, or goes on: to its end, a checkpoint, or the slot's loss."""
         self._begun += 1
-        heapq.heappush(self._due, (seconds + run.epoch_seconds(), self._begun, run))
+        worked = min(run.left_seconds(), self._plan.max_lost_seconds)
+        heapq.heappush(self._due, (min(seconds + worked, run.dies), self._begun, run))
 
     def _step(self, run: _Run) -> None:
+        """The slot is lost, a checkpoint is due, or the epoch is over."""
+        if self._clock.now >= run.dies:
+            self._lose(run)
+        elif run.left_seconds() > self._plan.max_lost_seconds * (1 + ROUNDING):
+            part = run.part() + self._plan.max_lost_seconds / run.epoch_seconds()
+            self._recorder.saved(run.trial.trial_id, run.trial.epochs + part)
+            self._push(run, self._clock.now)
+        else:
+            self._end_epoch(run)
+
+    def _lose(self, run: _Run) -> None:
+        """Start the trial again elsewhere, or end it."""
+        trial_id, failure = run.trial.trial_id, _failure("the slot was lost", kind="SlotDied")
+        if self._recorder.may_go_on(trial_id, self._plan.max_failures):
+            self._recorder.retried(trial_id, failure)
+            self._start(run.trial)
+        else:
+            self._source.failed(trial_id, failure)
+
+    def _end_epoch(self, run: _Run) -> None:
         """An epoch is over; its slot is free unless the trial's next one begins."""
         trial_id, report = run.trial.trial_id, run.next_report()
         if report is None:
@@ -296,6 +344,6 @@ class _Simulation:
             self._push(run, self._clock.now)
 
 
-def _failure(message: str) -> dict[str, str]:
-    """A curve's failure as a slot would tell it: recorded curves fail by diverging."""
-    return {"kind": "DivergedError", "message": message, "where": "a learning curve", "traceback": message}
+def _failure(message: str, kind: str = "DivergedError") -> dict[str, str]:
+    """A failure as a slot would tell it: recorded curves fail by diverging."""
+    return {"kind": kind, "message": message, "where": "a learning curve", "traceback": message}

@@ -1,5 +1,7 @@
 """The time in which trials hold slots, which is what a search costs. Part of folding a ledger.
 
+What is in a checkpoint within an epoch is not lost where the attempt ends before the epoch does.
+
 An attempt holds its slot from `started` to the trial's `paused`, `retried` or `ended`, or to the `search_ended` that
 cut it off; where the driver died, to the last event that it wrote. A second counts as often as the slot has GPUs, or
 CPUs where it has none. Every time here is in such unit-seconds, and GPUs and CPUs are never added.
@@ -39,7 +41,9 @@ class SlotTime:
     counted_time: float = 0.0
     """Up to when the slot held now is counted (Unix seconds)."""
     unreported: float = 0.0
-    """In the slot held now, since the last report there."""
+    """In the slot held now, since the last report or checkpoint there."""
+    kept: float = 0.0
+    """Since the last report, up to the last checkpoint within the epoch."""
     by_report: list[tuple[str, float]] = field(default_factory=list)
     """Unit and time of each of the trial's reports."""
 
@@ -58,8 +62,13 @@ class SlotTime:
         self._count(time)
         for unit, seconds in self.by_report[kept:]:
             self.lost[unit] += seconds
-        self.by_report[kept:] = [((self.slot or Slot()).unit, self.unreported)]
-        self.unreported = 0.0
+        self.by_report[kept:] = [((self.slot or Slot()).unit, self.kept + self.unreported)]
+        self.kept = self.unreported = 0.0
+
+    def save(self, time: float) -> None:
+        """A checkpoint within the epoch was written."""
+        self._count(time)
+        self.kept, self.unreported = self.kept + self.unreported, 0.0
 
     def give_back(self, time: float) -> None:
         """The trial ended, or waits at a rung."""
@@ -119,6 +128,8 @@ class Slots:
                 self._holders[trial_id] = trial
             case "report":
                 trial.report(time, kept=reports - 1)
+            case "saved":
+                trial.save(time)
             case "paused" | "ended":
                 trial.give_back(time)
                 self._holders.pop(trial_id, None)

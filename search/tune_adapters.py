@@ -18,7 +18,7 @@ from search.schedulers import Decision
 from search.source import Nothing, TrialSource
 from trainable.slot.failure import OUT_OF_MEMORY, Failure
 from trainable.slot.runner import WorkersLostError
-from trainable.slot.trial_slot import RETIRED
+from trainable.slot.trial_slot import PREEMPTED, RETIRED
 
 LOCATION_TIMEOUT_SECONDS = 60.0
 
@@ -34,7 +34,7 @@ class TuneSearcher(_Unpickled, Searcher):
     """Hands the source's trials to Tune as `{"trial_id": ..., "config": {...}, "origin": {...} | None}`.
 
     `origin` is the other trial's checkpoint that a trial goes on from: `trial_id` and `epoch`; `epochs` are those that
-    it has reported, None where it was never started.
+    it has reported or saved, None where it was never started.
     """
 
     def __init__(self, source: TrialSource, *, metric: str, mode: str) -> None:
@@ -47,7 +47,7 @@ class TuneSearcher(_Unpickled, Searcher):
         if isinstance(trial, Nothing):
             return None if trial is Nothing.NOW else Searcher.FINISHED
         origin = trial.inheritances[-1].origin if trial.inheritances else None
-        epochs = trial.epochs if trial.attempts else None
+        epochs = trial.losses.saved if trial.attempts else None
         return {"trial_id": trial.trial_id, "config": trial.current_config, "origin": origin, "epochs": epochs}
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
@@ -134,9 +134,11 @@ class RecordingCallback(_Unpickled, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Record a report; a failure is recorded at the trial's end."""
+        """Record a report, or a checkpoint within an epoch; a failure is recorded at the trial's end."""
         if "report" in result:
             self._source.reported(trial.config["trial_id"], result["report"])
+        elif "saved" in result:
+            self._recorder.saved(trial.config["trial_id"], result["saved"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record the end of a trial that its slot ended or the scheduler stopped, or that it waits."""
@@ -153,10 +155,10 @@ class RecordingCallback(_Unpickled, tune.Callback):
         failure = slot_death(trial)
         if RETIRED not in failure["message"]:
             self._recorder.retried(trial.config["trial_id"], failure)
-            trial.config["epochs"] = self._recorder.trials[trial.config["trial_id"]].epochs
+            trial.config["epochs"] = self._recorder.trials[trial.config["trial_id"]].losses.saved
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Record a trial whose slot's process died more often than `--max-failures` allows."""
+        """Record a trial whose slots were lost more often in a row than `--max-failures` allows."""
         self._source.failed(trial.config["trial_id"], dict(slot_death(trial)))
 
 
@@ -184,13 +186,21 @@ def locate_slot(trial: Any) -> dict[str, Any] | None:
     return dict(place)
 
 
+def may_recover(trial: Any, recorder: Recorder, max_failures: int) -> bool:
+    """Whether Tune is to start a trial again, of which it has just noted an error."""
+    return RETIRED in slot_death(trial)["message"] or recorder.may_go_on(trial.config["trial_id"], max_failures)
+
+
 def slot_death(trial: Any) -> Failure:
-    """The failure of a trial whose slot's or workers' processes died, from the error file that Tune keeps of it."""
+    """The failure of a trial whose slot's or workers' processes were lost, from the error file that Tune keeps."""
     text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
     last = text[text.rfind("Failure # ") :].partition("\n")[2].strip()
     _, workers_lost, how = last.rpartition(f"{WorkersLostError.__name__}: ")
     if workers_lost:
         return Failure(kind=WorkersLostError.__name__, message=how, where="the workers' processes", traceback=text)
+    _, preempted, why = last.rpartition(f"{PREEMPTED}: ")
+    if preempted:
+        return Failure(kind="Preempted", message=why, where="the slot's process", traceback=text)
     message = last or "the slot's process died, and Ray does not say why"
     kind = OUT_OF_MEMORY if message.startswith(OUT_OF_MEMORY) else "SlotDied"
     return Failure(kind=kind, message=message, where="the slot's process", traceback=text or message)

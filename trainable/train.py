@@ -14,6 +14,7 @@ import argparse
 import builtins
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 import time
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from trainable.training.run_folder import RunFolder
 
 OVERFIT_IMAGES = 256
+MAX_LOST_MINUTES = 10.0
 SPLITS = ("train", "validation", "test")
 
 EXAMPLES = """\
@@ -110,8 +112,9 @@ def _train(argv: Sequence[str] | None) -> int:
     arguments = _parser().read(argv)
     _check_combination(arguments)
     workers = 1 if arguments.workers is None else arguments.workers
+    max_lost_seconds = 60 * (arguments.max_lost_minutes or MAX_LOST_MINUTES)
     if arguments.resume is not None:
-        return _resume(arguments.resume, workers)
+        return _resume(arguments.resume, workers, max_lost_seconds)
     config, block = _config(arguments)
     store, data_path = _open_data(arguments, block)
     store.verify()
@@ -125,7 +128,8 @@ def _train(argv: Sequence[str] | None) -> int:
     path = arguments.out or Path("results") / time.strftime("train-%Y%m%d-%H%M%S")
     dataset = describe_data(store, data_path, unseen)
     data = _reference(store, data_path, workers)
-    return _run(config, store, unseen, data, path, lambda: RunFolder.create(path, config, dataset), workers)
+    new = functools.partial(RunFolder.create, path, config, dataset)
+    return _run(config, store, unseen, data, path, new, workers, max_lost_seconds)
 
 
 def _parser() -> CommandParser:
@@ -177,13 +181,19 @@ def _parser() -> CommandParser:
         "--resume",
         type=user_path,
         metavar="FOLDER",
-        help="go on with the run in this folder, with no other flag but --workers",
+        help="go on with the run in this folder, with no other flag but --workers and --max-lost-minutes",
     )
     add(
         "--workers",
         type=int,
         metavar="N",
         help="processes that train together with DDP, one GPU each where the Ray cluster has any (default: 1)",
+    )
+    add(
+        "--max-lost-minutes",
+        type=float,
+        metavar="M",
+        help=f"work that may be lost: longer epochs are checkpointed within (default: {MAX_LOST_MINUTES:g})",
     )
     add(
         "--overfit",
@@ -199,16 +209,20 @@ def _parser() -> CommandParser:
 def _check_combination(arguments: argparse.Namespace) -> None:
     """Refuse flags that would be ignored."""
     given = {name for name, value in vars(arguments).items() if value not in (None, [])}
-    others = given - {"resume", "workers"}
+    others = given - {"resume", "workers", "max_lost_minutes"}
     if "resume" in given and others:
         raise ConfigError(
-            "--resume must stand alone, or with --workers, because a run goes on as it began, but got "
-            f"{', '.join(_flag(name) for name in sorted(others))} with it."
+            "--resume must stand alone, or with --workers and --max-lost-minutes, because a run goes on as it began, "
+            f"but got {', '.join(_flag(name) for name in sorted(others))} with it."
         )
     if {"overfit", "out"} <= given:
         raise ConfigError("--overfit must have no --out, because the check keeps nothing; leave one of them out.")
     if {"overfit", "workers"} <= given:
         raise ConfigError("--overfit must have no --workers, because one process checks; leave one of them out.")
+    if {"overfit", "max_lost_minutes"} <= given:
+        raise ConfigError("--overfit must have no --max-lost-minutes, because the check keeps nothing; leave one out.")
+    if arguments.max_lost_minutes is not None and not 0 < arguments.max_lost_minutes < math.inf:
+        raise ConfigError(f"--max-lost-minutes > 0 must hold, but got {arguments.max_lost_minutes}.")
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigError(f"--workers must be 1 or more, but got {arguments.workers}.")
 
@@ -259,14 +273,14 @@ def _unseen(arguments: argparse.Namespace, block: Any, store: "Store") -> "Unsee
     return choose_unseen(arguments.unseen, store.manifest)
 
 
-def _resume(path: Path, workers: int) -> int:
+def _resume(path: Path, workers: int, max_lost_seconds: float) -> int:
     from trainable.provenance import recorded_unseen, reopen_data
     from trainable.training.run_folder import RunFolder
 
     folder, config, block = RunFolder.open(path)
     store = reopen_data(block)
     data = _reference(store, block["path"], workers)
-    return _run(config, store, recorded_unseen(block), data, path, lambda: folder, workers)
+    return _run(config, store, recorded_unseen(block), data, path, lambda: folder, workers, max_lost_seconds)
 
 
 def _reference(store: "Store", data_path: str | None, workers: int) -> str:
@@ -285,8 +299,9 @@ def _run(
     path: Path,
     open_folder: "Callable[[], RunFolder]",
     workers: int,
+    max_lost_seconds: float,
 ) -> int:
-    """Train to the end, or to Ctrl-C, and test the best epoch once; `data` is what workers open the store by.
+    """Train to the end, or to Ctrl-C or SIGTERM, and test the best epoch once; `data`: what workers open the store by.
 
     The folder at `path` is opened once the model is built, so that a config that cannot be trained leaves none behind.
     """
@@ -295,7 +310,7 @@ def _run(
     from trainable.training.run_folder import RunFolder
 
     try:
-        opened = standalone_runner(data, workers=workers, unseen=unseen.to_dict())
+        opened = standalone_runner(data, workers=workers, unseen=unseen.to_dict(), max_lost_seconds=max_lost_seconds)
         with _errors_of_workers(), opened as (runner, place):
             epochs_done = runner.start(config.to_dict(), RunFolder(path.resolve()).last)
             folder = open_folder()
@@ -329,15 +344,16 @@ def _errors_of_workers() -> Iterator[None]:
         raise error.original() from error
 
 
-def _train_epochs(folder: "RunFolder", runner: "Runner", epochs_done: int, max_epochs: int) -> None:
+def _train_epochs(folder: "RunFolder", runner: "Runner", epochs_done: float, max_epochs: int) -> None:
+    from trainable.slot.standalone import run_whole_epoch
     from trainable.training.run_folder import METRIC
 
     best = -math.inf
     for report in folder.resume(epochs_done, runner):
         print(epoch_line(report, improved=report[METRIC] > best))
         best = max(best, report[METRIC])
-    for _ in range(epochs_done, max_epochs):
-        report = runner.run_epoch()
+    for _ in range(int(epochs_done), max_epochs):
+        report = run_whole_epoch(runner, lambda: folder.keep_part(runner))
         require_finite(report)
         print(epoch_line(report, improved=folder.keep(report, runner)), flush=True)
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.ledger import LedgerWriter, plain
+from search.ledger import LedgerWriter
+from search.ledger_file import plain
 
 SPACE = {
     "learning_rate": "loguniform(0.0001,0.01)",

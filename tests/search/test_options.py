@@ -72,6 +72,7 @@ def test_more_accuracy_is_better(metric: str) -> None:
         ("--seed -1", "--seed 0 to 4294967295 must hold, but got -1"),
         ("--seed 4294967296", "--seed 0 to 4294967295 must hold, but got 4294967296"),
         ("--max-failures -1", "--max-failures >= 0"),
+        ("--max-lost-minutes 0", "--max-lost-minutes > 0 must hold, but got 0"),
         ("--reduction-factor 1", "--reduction-factor >= 2"),
         ("--grace-epochs 0", "--grace-epochs >= 1"),
         ("--grace-epochs 9", "--grace-epochs <= --max-epochs must hold, but got 9"),

@@ -8,8 +8,14 @@ from ray._private import services
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
 
-from search.ray_patches import keys_stay_in_memory, local_cluster_apart, lost_slots_are_deaths
+from search.ray_patches import (
+    keys_stay_in_memory,
+    local_cluster_apart,
+    lost_slots_are_deaths,
+    lost_trials_recover,
+)
 
 KILLED = OutOfMemoryError("Task was killed due to the node running low on memory.")
 
@@ -50,6 +56,13 @@ def test_other_errors_still_raise_and_tune_is_left_as_it_was() -> None:
         fail_task(ValueError("a bug"))
 
     assert RayActorManager._actor_task_failed is before
+
+
+def test_it_is_not_tune_that_says_how_often_a_trial_may_be_lost() -> None:
+    trial: Any = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=7), max_failures=0)
+    with lost_trials_recover(lambda lost: lost is trial):
+        assert Trial.should_recover(trial)
+    assert not Trial.should_recover(trial)
 
 
 def test_the_keys_of_aws_go_into_no_environment_that_ray_writes_down(monkeypatch: pytest.MonkeyPatch) -> None:

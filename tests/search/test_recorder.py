@@ -70,6 +70,15 @@ class Bench:
     def fail(self, trial_id: str, kind: str = "ValueError", where: str = "a.py:1") -> None:
         self.recorder.failed(trial_id, {"kind": kind, "message": "no", "where": where, "traceback": "Traceback\nno"})
 
+    def lose(self, trial_id: str) -> bool:
+        """Whether a trial that is lost now may go on, which then is recorded."""
+        if not self.recorder.may_go_on(trial_id, 1):
+            return False
+        failure = {"kind": "SlotDied", "message": "gone", "where": "there", "traceback": "Traceback"}
+        self.recorder.retried(trial_id, failure)
+        self.recorder.started(trial_id, node="there", pid=2)
+        return True
+
     def ledger(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.path.read_text().splitlines()]
 
@@ -280,3 +289,13 @@ def test_an_expendable_listener_is_closed_and_may_even_fail_to_come_about(bench:
         bench.recorder._listeners.append(expendable)
         bench.start("a")
     assert len(warnings) == 1
+
+
+def test_losses_without_progress_end_a_trial_and_a_checkpoint_within_an_epoch_is_progress(bench: Bench) -> None:
+    bench.start("a")
+    assert bench.lose("a")
+    bench.recorder.saved("a", 0.25)
+    assert bench.lose("a")
+    assert bench.lose("a")
+    assert not bench.lose("a")
+    assert [event["without_progress"] for event in bench.ledger() if event["event"] == "retried"] == [1, 0, 1]

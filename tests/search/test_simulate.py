@@ -1,5 +1,6 @@
 """A search in virtual time: what happens when, and how it goes on after it was cut off anywhere."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from search.ledger import LEDGER_NAME, LedgerWriter, Report, TrialRecord, read_l
 from search.pbt import ranges_of
 from search.schedulers import RunAll, SchedulerOptions, build_scheduler
 from search.searchers import RandomSearcher
-from search.simulate import Curve, CurveOf, Plan, SimulatedSearch, VirtualClock, simulate
+from search.simulate import Curve, CurveOf, LivesOf, Plan, SimulatedSearch, VirtualClock, simulate
 from search.spaces import SPACES
 from search.synthetic_curves import SYNTHETIC_SPACE, SyntheticCurve, SyntheticCurves
 from trainable.errors import ConfigError
@@ -47,6 +48,7 @@ def run(
     plan: Plan = PLAN,
     scheduler: str = "asha",
     until: Callable[[TrialRecord, Report], bool] | None = None,
+    lives_of: LivesOf = lambda trial: math.inf,
 ) -> SimulatedSearch:
     options = SchedulerOptions(
         metric=plan.metric,
@@ -60,7 +62,8 @@ def run(
     clock = VirtualClock()
     with LedgerWriter(folder / LEDGER_NAME, clock=clock) as ledger:
         searcher = RandomSearcher(SYNTHETIC_SPACE, seed=1)
-        return simulate(plan, ledger, searcher, build_scheduler(scheduler, options), curve_of, clock=clock, until=until)
+        scheduling = build_scheduler(scheduler, options)
+        return simulate(plan, ledger, searcher, scheduling, curve_of, clock=clock, until=until, lives_of=lives_of)
 
 
 def events(folder: Path, *kinds: str) -> list[tuple[Any, ...]]:
@@ -271,3 +274,63 @@ def test_recorded_curves_are_replayed(tmp_path: Path) -> None:
         result = simulate(plan, ledger, searcher, RunAll(), lambda config, number: curves.nearest(config), clock=clock)
     for trial in result.trials.values():
         assert trial.reports[0]["val_accuracy"] == curves.nearest(trial.config).reports[0]["val_accuracy"]
+
+
+ONE_LONG = replace(PLAN, trials=1, slots=1, max_epochs=2, start_seconds=1.0)
+
+
+def test_a_lost_slot_costs_what_no_checkpoint_holds(tmp_path: Path) -> None:
+    lives = iter([26.0, math.inf])
+    plan = replace(ONE_LONG, max_lost_seconds=4.0)
+    searched = run(tmp_path, Scripted([[0.1, 0.2]], seconds=[20.0]), plan, "none", lives_of=lambda trial: next(lives))
+
+    (trial,) = searched.trials.values()
+    saves = [5.0, 9.0, 13.0, 17.0]
+    assert [time for time, *_ in events(tmp_path, "saved", "report", "retried", "started")] == pytest.approx(
+        [0.0, *saves, 21.0, 25.0, 26.0, 26.0, 31.0, 35.0, 39.0, 43.0]
+    )
+    assert (trial.state, trial.attempts) == ("FINISHED", 2)
+    assert trial.slot_time.lost["CPU"] == pytest.approx(1.0)
+    assert trial.slot_time.spent["CPU"] == pytest.approx(43.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_over_nodes_that_are_lost_again_and_again_ends_with_what_one_without_losses_finds(
+    tmp_path: Path, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    plan = replace(PLAN, max_lost_seconds=2.0, max_failures=2)
+    lost = run(tmp_path / "lost", MIXED, plan, "none", lives_of=lambda trial: float(rng.uniform(2.5, 9.0)))
+    calm = run(tmp_path / "calm", MIXED, PLAN, "none")
+
+    retried = events(tmp_path / "lost", "retried")
+    assert len(retried) > 3 * PLAN.trials
+    assert [trial.state for trial in lost.trials.values()] == [trial.state for trial in calm.trials.values()]
+    assert [trial.epochs for trial in lost.trials.values()] == [trial.epochs for trial in calm.trials.values()]
+
+
+def test_a_trial_that_is_lost_without_progress_ends_and_the_ledger_counts(tmp_path: Path) -> None:
+    lives = iter([15.0, 8.0, 15.0, 8.0, 8.0, 8.0])
+    plan = replace(ONE_LONG, max_epochs=4, max_failures=2)
+    searched = run(tmp_path, Scripted([[0.1] * 4], seconds=[10.0]), plan, "none", lives_of=lambda trial: next(lives))
+
+    (trial,) = searched.trials.values()
+    retried = [event for event in read_ledger(tmp_path / LEDGER_NAME) if event["event"] == "retried"]
+    assert [event["without_progress"] for event in retried] == [0, 1, 0, 1, 2]
+    assert (trial.state, trial.epochs, trial.attempts) == ("FAILED", 2, 6)
+    assert trial.failure is not None
+    assert trial.failure["kind"] == "SlotDied"
+
+
+def test_a_search_that_loses_nodes_goes_on_after_its_driver_died(tmp_path: Path) -> None:
+    def lives_of(trial: TrialRecord) -> float:
+        return 3.0 + trial.number + trial.attempts
+
+    plan = replace(PLAN, max_lost_seconds=2.0)
+    run(tmp_path / "whole", MIXED, plan, lives_of=lives_of)
+    lines = len((tmp_path / "whole" / LEDGER_NAME).read_bytes().splitlines())
+    assert events(tmp_path / "whole", "retried")
+    for at in range(5, lines, 11):
+        folder = cut(tmp_path / f"cut {at}", tmp_path / "whole", at)
+        searched = run(folder, MIXED, plan, lives_of=lives_of)
+        assert all(trial.ended for trial in searched.trials.values())

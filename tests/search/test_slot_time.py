@@ -55,6 +55,14 @@ def test_what_a_process_that_died_did_not_report_is_lost() -> None:
     assert seconds([*BEGUN, *dies]) == (12, 3)
 
 
+def test_what_a_checkpoint_within_an_epoch_holds_is_not_lost() -> None:
+    saved = told((17, "saved", "a", {"epochs": 1.5}), (18, "retried", "a"), (30, "started", "a"))
+    ends = told((33, "report", "a", {"epoch": 2}), (34, "ended", "a"))
+    assert seconds([*BEGUN, *saved, *ends]) == (12, 1)
+    again = told((33, "report", "a", {"epoch": 2}), (34, "report", "a", {"epoch": 2}), (35, "ended", "a"))
+    assert seconds([*BEGUN, *saved, *again]) == (13, 1 + 2 + 3)
+
+
 def test_what_the_end_of_the_search_cut_off_is_lost() -> None:
     assert seconds([*BEGUN, *told((19, "search_ended", None))]) == (9, 4)
 

@@ -13,8 +13,16 @@ from search.schedulers import Decision, Inheritance, RunAll
 from search.searchers import RandomSearcher
 from search.source import TrialSource
 from search.spaces import Space
-from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher, slot_death
+from search.tune_adapters import (
+    RecordingCallback,
+    SearchStopper,
+    TuneScheduler,
+    TuneSearcher,
+    may_recover,
+    slot_death,
+)
 from trainable.config import TrialConfig
+from trainable.slot.trial_slot import PREEMPTED
 
 SPACE = Space({"learning_rate": LogUniform(1e-4, 1e-2)})
 HERE = {"node": "here", "pid": 7, "retire_reason": None}
@@ -221,6 +229,33 @@ def test_an_attempt_whose_processes_died_is_recorded_and_a_retirement_is_not(
     retries = [event for event in read_ledger(bench.ledger) if event["event"] == "retried"]
     assert [(event["attempt"], event["failure"]["message"]) for event in retries] == [(1, reason)] * recorded
     assert bench.trial.config["epochs"] == (0 if recorded else None)  # what its next slot is told
+
+
+def lose(bench: Bench, folder: Path, how: str, max_failures: int = 0) -> bool:
+    """What Tune does when a slot was lost; says whether it starts the trial again."""
+    error_file = folder / "error.txt"
+    error_file.write_text(f"Failure # 1 (occurred at noon)\n{how}\n")
+    bench.trial.error_file = str(error_file)
+    if not may_recover(bench.trial, bench.recorder, max_failures):
+        return False
+    bench.callback.on_trial_recover(0, [], bench.trial)
+    bench.callback.on_trial_start(0, [], bench.trial)
+    return True
+
+
+def test_a_checkpoint_within_an_epoch_is_progress_and_what_the_next_slot_is_told(bench: Bench, tmp_path: Path) -> None:
+    assert bench.step({"saved": 0.5, "done": False}) == "CONTINUE"
+    preempted = (
+        f"ray::TrialSlot.train()\n  File ...\ntrainable.slot.trial_slot.SlotPreempted: {PREEMPTED}: AWS takes it"
+    )
+
+    assert lose(bench, tmp_path, preempted)
+    assert bench.trial.config["epochs"] == 0.5
+    (retried,) = [event for event in read_ledger(bench.ledger) if event["event"] == "retried"]
+    assert (retried["failure"]["kind"], retried["failure"]["message"]) == ("Preempted", "AWS takes it")
+    assert retried["without_progress"] == 0
+    assert not lose(bench, tmp_path, preempted)
+    assert lose(bench, tmp_path, "the slot retired: a leak")
 
 
 def test_the_stopper_ends_the_search_and_never_a_single_trial(bench: Bench) -> None:

@@ -7,9 +7,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trainable.slot.memory import MemoryGuard
+from trainable.slot.notice import NOTICE, Notice
 
 if TYPE_CHECKING:
     from trainable.training.device_data import DeviceData
@@ -20,18 +21,29 @@ class WorkersLostError(Exception):
     """Processes that trained a trial died, to no known fault of the trial's: it may go on from its checkpoint."""
 
 
+class Cut(NamedTuple):
+    """An epoch was cut before its end: it is time for a checkpoint, after which `run_epoch` goes on with it."""
+
+    epochs: float
+    """Epochs done, and what is done of this one as a fraction."""
+    notice: str | None = None
+    """Why no more may be trained here."""
+
+
 class Runner(Protocol):
     """One trial at a time, start to stop, in processes that outlive it. Each verb may raise `WorkersLostError`."""
 
-    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> float:
         """Begin a trial, from the checkpoint in `folder` where there is one; returns the epochs that it has done.
+
+        A checkpoint written within an epoch counts the part that it holds of that as a fraction.
 
         One that is `inherited` may be of another config: see `trainable.training.trainer.CHANGEABLE`.
         """
         ...
 
-    def run_epoch(self) -> dict[str, Any]:
-        """Train and evaluate one epoch; returns the report."""
+    def run_epoch(self) -> dict[str, Any] | Cut:
+        """Train and evaluate one epoch, or the rest of one; returns the report, or where it was cut."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -59,8 +71,9 @@ class InProcessRunner:
 
     `store` is the path of a store, or the reference of one in a bucket (`trainable.data.fetched.reference`).
     `threads` is the number of CPU threads that torch may use, `device` torch's name of where to train, `unseen` what
-    `trainable.data.unseen.UnseenClasses` says of the classes that are not trained. Where this process is connected with
-    others (`torch.distributed`), it is one of them, and each must call the same verbs.
+    `trainable.data.unseen.UnseenClasses` says of the classes that are not trained. An epoch is cut when it has been
+    trained for `max_lost_seconds`, and upon a `notice`. Where this process is connected with others
+    (`torch.distributed`), it is one of them, and each must call the same verbs.
     """
 
     def __init__(
@@ -71,17 +84,21 @@ class InProcessRunner:
         device: str = "cpu",
         guard: MemoryGuard | None = None,
         unseen: Mapping[str, Sequence[str]] | None = None,
+        max_lost_seconds: float | None = None,
+        notice: Notice = NOTICE,
     ) -> None:
         self._store = str(store)
         self._threads = threads
         self._device = device
         self._unseen = unseen
         self._guard = guard or MemoryGuard()
+        self._max_lost_seconds = max_lost_seconds
+        self._notice = notice
         self._data: DeviceData | None = None
         self._trainer: Trainer | None = None
         self._reported = False
 
-    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> float:
         """Build the trial's model; raises `ConfigError`, `DataError` or `CheckpointError`."""
         import torch
 
@@ -96,11 +113,22 @@ class InProcessRunner:
         if (folder / FILE_NAME).exists():
             trainer.load(folder, inherited=inherited)
         self._trainer = trainer
-        return trainer.state.epoch
+        return trainer.epochs_done
 
-    def run_epoch(self) -> dict[str, Any]:
+    def run_epoch(self) -> dict[str, Any] | Cut:
         """Train one epoch and evaluate on the validation split; raises `DivergedError`."""
-        report = dict(self._started().run_epoch())
+        from trainable.training.pace import Pace
+
+        trainer = self._started()
+        pace = Pace(
+            trainer.ranks,
+            trainer.device,
+            limit_seconds=self._max_lost_seconds,
+            wanted=lambda: self._notice.reason is not None,
+        )
+        if not trainer.advance(pace.is_over):
+            return Cut(trainer.epochs_done, self._notice.reason)
+        report = dict(trainer.run_epoch())
         self._reported = True
         return report
 

@@ -7,6 +7,9 @@ that dies anywhere leaves a state from which the next one goes on:
     last/          the checkpoint after that epoch; where others may go on from it, it is kept for them too
     best/          weights and config, where the metric improved; then best.json, which epoch that was
 
+An epoch that takes long is cut, and last/ then holds a checkpoint within it, which a later one replaces. `step` returns
+what is saved, and the next `step` goes on with that epoch.
+
 A trial that goes on sends the report of its checkpoint's epoch again, because nobody knows whether the dead process
 still delivered it. If the process died between report.json and last/, the epoch is trained again, with the same
 result.
@@ -25,7 +28,7 @@ from typing import Any
 from trainable.files import read_json, write_json
 from trainable.slot import shared_checkpoints
 from trainable.slot.failure import Failure, describe_failure, is_device_broken, with_sizes
-from trainable.slot.runner import Runner, WorkersLostError, enter_working_folder
+from trainable.slot.runner import Cut, Runner, WorkersLostError, enter_working_folder
 from trainable.slot.trial_files import LocalFiles, TrialFiles
 from trainable.training.report import require_finite
 
@@ -62,20 +65,23 @@ class SlotOptions:
     """Name of the actor that leads to the storage where trials are kept; empty where all nodes see `checkpoints`."""
     prefix: str = ""
     """Where trials lie in that storage."""
+    max_lost_seconds: float | None = None
+    """How much work of a trial may be lost: an epoch that takes longer is cut for a checkpoint."""
 
 
 class Slot:
     """Runs trials one after another through a `Runner`.
 
     An exception inside a trial ends that trial with a `Failure`, and the slot goes on.
-    `retire_reason` is set once the slot should run no further trial: after a leak, or a CUDA error.
+    `retire_reason` is set once the slot should train no more: after a leak, a CUDA error, or a notice that its
+    processes will be ended.
     """
 
     def __init__(self, options: SlotOptions, runner: Runner, files: TrialFiles | None = None) -> None:
         self._options = options
         self._runner = runner
         self._files = files or LocalFiles()
-        self._epochs: int | None = None
+        self._epochs: float | None = None
         self._trial_id = ""
         self._config: Mapping[str, Any] = {}
         self._origin: Mapping[str, Any] | None = None
@@ -87,12 +93,12 @@ class Slot:
         trial_id: str,
         config: Mapping[str, Any],
         origin: Mapping[str, Any] | None = None,
-        epochs: int | None = None,
+        epochs: float | None = None,
     ) -> None:
         """Take the next trial; the one before it is released. The first `step` starts it.
 
         `origin` is what it goes on from unless it has done so already: `trial_id` and `epoch` of a kept checkpoint.
-        `epochs` are those that were reported before; None where it was never started.
+        `epochs` are those that were reported or saved before; None where it was never started.
         """
         self._release()
         self._trial_id = trial_id
@@ -103,10 +109,13 @@ class Slot:
     def step(self) -> dict[str, Any]:
         """Run one epoch; returns `{"report": {...}, "done": bool}`, or `{"failure": {...}, "done": True}`.
 
+        Where the epoch was cut it is `{"saved": epochs, "done": False}`, the part of the epoch counted as a fraction.
         Raises `WorkersLostError`, after which the trial may be begun again, here or elsewhere.
         """
         try:
             report = self._resume_or_run()
+            if isinstance(report, Cut):
+                return {"saved": self._keep_part(report), "done": False}
             done = report["epoch"] >= self._config["max_epochs"]
         except WorkersLostError:
             self._release()
@@ -119,6 +128,11 @@ class Slot:
             return {"report": report, "done": done}
         self._release()  # outside the handler: the exception's frames hold the trial
         return {"failure": failure, "done": True}
+
+    @property
+    def running(self) -> bool:
+        """Whether a trial has begun here and not come to its end."""
+        return self._running
 
     def describe(self) -> dict[str, Any]:
         """Where this slot runs, and whether it is about to retire."""
@@ -133,15 +147,14 @@ class Slot:
     def _folder(self) -> Path:
         return Path(self._options.checkpoints) / self._trial_id
 
-    def _resume_or_run(self) -> dict[str, Any]:
+    def _resume_or_run(self) -> dict[str, Any] | Cut:
         if not self._running:
-            report = self._start()
-            if report is not None:
-                self._keep_for_others(report)
-                self._keep_best(report)
-                self._files.keep(self._trial_id, self._folder, report["epoch"])
-                return report
+            resumed = self._start()
+            if resumed is not None:
+                return resumed
         report = self._runner.run_epoch()
+        if isinstance(report, Cut):
+            return report
         self._check(report)
         write_json(self._folder / "report.json", report)
         self._runner.save(self._folder / "last")
@@ -150,8 +163,18 @@ class Slot:
         self._files.keep(self._trial_id, self._folder, report["epoch"])
         return report
 
+    def _keep_part(self, cut: Cut) -> float:
+        """Write a checkpoint within an epoch; returns the epochs that are saved."""
+        self._runner.save(self._folder / "last")
+        self._files.keep(self._trial_id, self._folder, cut.epochs)
+        self.retire_reason = self.retire_reason or cut.notice
+        return cut.epochs
+
     def _start(self) -> dict[str, Any] | None:
-        """Start the trial; one that goes on from a checkpoint returns the report of that epoch."""
+        """Start the trial; one that goes on from a checkpoint returns the report of the last epoch that it holds.
+
+        What was not made of a whole epoch's checkpoint is made up for.
+        """
         self._running = True
         enter_working_folder(self._options.working_folder)
         self._files.bring(self._trial_id, self._folder, self._epochs)
@@ -161,7 +184,13 @@ class Slot:
             self._take(self._origin)
             epochs_done = self._runner.start(self._config, self._folder / "last", inherited=True)
         report = read_json(self._folder / "report.json")
-        return report if report is not None and report["epoch"] == epochs_done else None
+        if report is None or report["epoch"] != int(epochs_done):
+            return None
+        if report["epoch"] == epochs_done:
+            self._keep_for_others(report)
+            self._keep_best(report)
+            self._files.keep(self._trial_id, self._folder, epochs_done)
+        return report
 
     def _take(self, origin: Mapping[str, Any]) -> None:
         """Let the origin's checkpoint be the trial's last one, once; the trial's own last report was delivered."""

@@ -1,27 +1,34 @@
 """A runner for one config alone, without a search: in this process, or in a group of workers."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainable.errors import ResourceError
 from trainable.slot.cluster import Node, TrialResources, connected, holdings, workers_on
 from trainable.slot.node_data import reached
-from trainable.slot.runner import InProcessRunner, Runner
+from trainable.slot.notice import NOTICE, catch_sigterm
+from trainable.slot.runner import Cut, InProcessRunner, Runner
 
 
 @contextlib.contextmanager
 def standalone_runner(
-    store: str, *, workers: int, unseen: Mapping[str, Sequence[str]] | None = None
+    store: str,
+    *,
+    workers: int,
+    unseen: Mapping[str, Sequence[str]] | None = None,
+    max_lost_seconds: float | None = None,
 ) -> Iterator[tuple[Runner, str]]:
     """Yield a runner and, in words, where it trains.
 
     One worker is this process, with all its CPU threads and its first GPU. More are spread over the running Ray
     cluster, or over this machine where there is none. `store` is a path, or the reference of a store in a bucket;
-    `unseen` are the classes that are not trained. Raises `ResourceError` where they do not fit.
+    `unseen` are the classes that are not trained. Epochs are cut after `max_lost_seconds`, and upon SIGTERM. Raises
+    `ResourceError` where the workers do not fit.
     """
     if workers == 1:
-        yield from _this_process(store, unseen)
+        yield from _this_process(store, unseen=unseen, max_lost_seconds=max_lost_seconds)
         return
     from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
 
@@ -34,12 +41,26 @@ def standalone_runner(
             threads=resources.cpus_per_worker,
             gpus=resources.gpus_per_worker,
             working_folder=str(Path.cwd()),
+            max_lost_seconds=max_lost_seconds,
         )
+        catch_sigterm()
         group = WorkerGroup(options)
         try:
             yield group, str(resources)
         finally:
             group.close()
+
+
+def run_whole_epoch(runner: Runner, save: Callable[[], None]) -> dict[str, Any]:
+    """One epoch; `save` is called where it is cut. Raises `KeyboardInterrupt` after that upon SIGTERM."""
+    while True:
+        with NOTICE.awaited():
+            report = runner.run_epoch()
+        if not isinstance(report, Cut):
+            return report
+        save()
+        if report.notice is not None:
+            raise KeyboardInterrupt(report.notice)
 
 
 def share_of_each(nodes: Sequence[Node], workers: int) -> TrialResources:
@@ -60,11 +81,12 @@ def share_of_each(nodes: Sequence[Node], workers: int) -> TrialResources:
     )
 
 
-def _this_process(store: str, unseen: Mapping[str, Sequence[str]] | None) -> Iterator[tuple[Runner, str]]:
+def _this_process(store: str, **training: Any) -> Iterator[tuple[Runner, str]]:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    runner = InProcessRunner(store, threads=torch.get_num_threads(), device=device, unseen=unseen)
+    runner = InProcessRunner(store, threads=torch.get_num_threads(), device=device, **training)
+    catch_sigterm()
     try:
         yield runner, device
     finally:

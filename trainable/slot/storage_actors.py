@@ -84,11 +84,11 @@ class StorageAgent:
             return f"from {platform.node()}: {error}"
         return None
 
-    def hand_over(self, trial: str, folder: str, epoch: int) -> None:
+    def hand_over(self, trial: str, folder: str, epoch: float) -> None:
         """Upload a snapshot, in the background."""
         self._trials().hand_over(trial, Snapshot(Path(folder), epoch))
 
-    def fetch(self, trial: str, folder: str, epochs: int) -> int:
+    def fetch(self, trial: str, folder: str, epochs: float) -> float:
         """Bring a trial's folder to its newest state, as `Keeper.fetch` does."""
         return self._trials().fetch(trial, Path(folder), epochs, elsewhere=self._waiting_elsewhere)
 
@@ -107,7 +107,7 @@ class StorageAgent:
         """How much of the store that is being fetched is there, and how much it is in all."""
         return (0, 0) if self._lines is None else (self._lines.moved, self._lines.total)
 
-    def waiting_epoch(self, trial: str) -> int:
+    def waiting_epoch(self, trial: str) -> float:
         """The epoch of a trial that this node has still to upload; 0 where it has nothing."""
         return 0 if self._keeper is None else self._keeper.waiting_epoch(trial)
 
@@ -120,7 +120,7 @@ class StorageAgent:
         if self._keeper is None or not self._keeper.flush(0.0):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _waiting_elsewhere(self, trial: str) -> int:
+    def _waiting_elsewhere(self, trial: str) -> float:
         agents = ray.get(self._desk.agents.remote())
         here = ray.get_runtime_context().get_node_id()
         others = [agent.waiting_epoch.remote(trial) for node_id, agent in agents.items() if node_id != here]

@@ -15,12 +15,12 @@ T = TypeVar("T")
 class TrialFiles(Protocol):
     """Asked by a slot around each trial; `folder` is where it writes the trial's files."""
 
-    def bring(self, trial_id: str, folder: Path, epochs: int | None) -> None:
-        """Let the folder hold the trial's newest state; `epochs` are reported, None: it was never started."""
+    def bring(self, trial_id: str, folder: Path, epochs: float | None) -> None:
+        """Let the folder hold the trial's newest state; `epochs` are known, None: it was never started."""
         ...
 
-    def keep(self, trial_id: str, folder: Path, epoch: int) -> None:
-        """The folder holds the state after an epoch."""
+    def keep(self, trial_id: str, folder: Path, epochs: float) -> None:
+        """The folder holds the state after so many epochs, a part of one counted as a fraction."""
         ...
 
     def leave(self, trial_id: str, folder: Path) -> None:
@@ -31,10 +31,10 @@ class TrialFiles(Protocol):
 class LocalFiles:
     """All nodes see the folders that slots write to."""
 
-    def bring(self, trial_id: str, folder: Path, epochs: int | None) -> None:
+    def bring(self, trial_id: str, folder: Path, epochs: float | None) -> None:
         """They are there."""
 
-    def keep(self, trial_id: str, folder: Path, epoch: int) -> None:
+    def keep(self, trial_id: str, folder: Path, epochs: float) -> None:
         """They are there."""
 
     def leave(self, trial_id: str, folder: Path) -> None:
@@ -52,17 +52,17 @@ class StoredFiles:
         self._prefix = prefix
         self._agent: Any = None
 
-    def bring(self, trial_id: str, folder: Path, epochs: int | None) -> None:
+    def bring(self, trial_id: str, folder: Path, epochs: float | None) -> None:
         """Fetch what another node left; raises `StorageError` where the storage cannot be reached for long."""
         if epochs is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             self._ask("fetch", self._key(trial_id), str(folder), epochs)
 
-    def keep(self, trial_id: str, folder: Path, epoch: int) -> None:
+    def keep(self, trial_id: str, folder: Path, epochs: float) -> None:
         """Hand a snapshot to the node's agent."""
-        snapshot = Snapshot.take(folder, epoch)
-        self._ask("hand_over", self._key(trial_id), str(snapshot.folder), epoch)
+        snapshot = Snapshot.take(folder, epochs)
+        self._ask("hand_over", self._key(trial_id), str(snapshot.folder), epochs)
 
     def leave(self, trial_id: str, folder: Path) -> None:
         """Remove the node's copy: a snapshot holds what is not uploaded yet."""
@@ -96,15 +96,15 @@ class GroupFiles:
         self._own = own
         self._order = order
 
-    def bring(self, trial_id: str, folder: Path, epochs: int | None) -> None:
+    def bring(self, trial_id: str, folder: Path, epochs: float | None) -> None:
         """Fetch on the slot's node, and on that of each rank."""
         self._own.bring(trial_id, folder, epochs)
         self._order("bring", trial_id, folder, epochs)
 
-    def keep(self, trial_id: str, folder: Path, epoch: int) -> None:
+    def keep(self, trial_id: str, folder: Path, epochs: float) -> None:
         """Let the first rank hand over all."""
         documents = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("[!.]*.json")}
-        self._order("keep", trial_id, folder, epoch, documents)
+        self._order("keep", trial_id, folder, epochs, documents)
 
     def leave(self, trial_id: str, folder: Path) -> None:
         """Remove the copy of the slot's node; each rank removes its own when it stops."""
@@ -120,18 +120,18 @@ class StoredRunner(InProcessRunner):
         self._first = first
         self._trial: tuple[str, Path] | None = None
 
-    def bring(self, trial_id: str, folder: Path, epochs: int | None) -> None:
+    def bring(self, trial_id: str, folder: Path, epochs: float | None) -> None:
         """Let this node have the trial's newest state."""
         self._trial = trial_id, folder
         self._files.bring(trial_id, folder, epochs)
 
-    def keep(self, trial_id: str, folder: Path, epoch: int, documents: Mapping[str, str]) -> None:
+    def keep(self, trial_id: str, folder: Path, epochs: float, documents: Mapping[str, str]) -> None:
         """On the first rank: keep what it wrote, with the slot's documents (name -> text)."""
         if not self._first:
             return
         for name, text in documents.items():
             write_text(folder / name, text)
-        self._files.keep(trial_id, folder, epoch)
+        self._files.keep(trial_id, folder, epochs)
 
     def stop(self) -> str | None:
         """Forget the trial, also its files on this node."""

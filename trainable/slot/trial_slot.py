@@ -3,8 +3,11 @@
 How a slot retires. Tune has no way for a reused actor to decline a trial: `reset_config` returning False, and any
 error while an actor is reset, fail the trial that was to come, without a retry. So a reset always succeeds, and a
 retiring slot raises `SlotRetired` from the first `step` of the next trial. That is a `RayActorError` with `preempted`
-set, which Tune takes as an actor lost to no fault of the trial's: it drops the actor, starts the trial again on a new
-one, and does not count the failure against `max_failures`.
+set, which Tune takes as an actor lost to no fault of the trial's: it drops the actor and starts the trial again on a
+new one.
+
+A slot that gets notice within a trial saves a checkpoint, returns what is saved, and raises `SlotPreempted` from the
+`step` after that: the trial goes on elsewhere.
 
 What stays open: a process that is killed while it waits between two trials fails the next one (state FAILED, kind
 `SlotDied`). Tune notices the death only in the reset, and handles that error twice: once it puts the trial back into
@@ -17,11 +20,14 @@ import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
+from trainable.slot.node_watch import watch_node
+from trainable.slot.notice import NOTICE, catch_sigterm
 from trainable.slot.runner import InProcessRunner, Runner
 from trainable.slot.slot import Slot, SlotOptions
 from trainable.slot.trial_files import GroupFiles, LocalFiles, StoredFiles, TrialFiles
 
 RETIRED = "the slot retired"
+PREEMPTED = "the trial was saved and must go on elsewhere"
 
 
 class SlotRetired(RayActorError):  # noqa: N818
@@ -29,6 +35,13 @@ class SlotRetired(RayActorError):  # noqa: N818
 
     def __init__(self, reason: str) -> None:
         super().__init__(error_msg=f"{RETIRED}: {reason}", preempted=True)
+
+
+class SlotPreempted(RayActorError):  # noqa: N818
+    """The slot will be ended; the trial that it trained is saved and goes to a fresh one."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(error_msg=f"{PREEMPTED}: {reason}", preempted=True)
 
 
 class TrialSlot(tune.Trainable):
@@ -46,13 +59,20 @@ class TrialSlot(tune.Trainable):
             raise TypeError("TrialSlot needs its options: wrap it in tune.with_parameters(TrialSlot, options=...)")
         self._options = SlotOptions(**options)
         self._slot = build_slot(self._options)
+        catch_sigterm()
+        watch_node()
         self.reset_config(config)
 
     def step(self) -> dict[str, Any]:
         """One epoch: what `Slot.step` returns, and the epoch and the metric where a scheduler looks for them."""
-        if self._slot.retire_reason is not None:
-            raise SlotRetired(self._slot.retire_reason)
-        outcome = self._slot.step()
+        reason = self._slot.retire_reason or NOTICE.reason
+        if reason is not None:
+            if not self._slot.running:
+                raise SlotRetired(reason)
+            self._slot.close()
+            raise SlotPreempted(reason)
+        with NOTICE.awaited():
+            outcome = self._slot.step()
         report = outcome.get("report", {})
         return {**outcome, **{name: report[name] for name in ("epoch", self._options.metric) if name in report}}
 
@@ -65,7 +85,9 @@ class TrialSlot(tune.Trainable):
 
     def describe(self) -> dict[str, Any]:
         """Where this slot runs, with Ray's name for the node, and whether it is about to retire."""
-        return {**self._slot.describe(), "node_id": ray.get_runtime_context().get_node_id()}
+        described = self._slot.describe()
+        reason = described["retire_reason"] or NOTICE.reason
+        return {**described, "node_id": ray.get_runtime_context().get_node_id(), "retire_reason": reason}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to add: each epoch's checkpoint is in the experiment's folder already."""
@@ -87,7 +109,13 @@ def build_slot(options: SlotOptions) -> Slot:
 def _build_runner(options: SlotOptions) -> Runner:
     if options.workers == 1:
         device = "cuda" if options.gpus else "cpu"
-        return InProcessRunner(options.store, threads=options.threads, device=device, unseen=options.unseen)
+        return InProcessRunner(
+            options.store,
+            threads=options.threads,
+            device=device,
+            unseen=options.unseen,
+            max_lost_seconds=options.max_lost_seconds,
+        )
     from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions
 
     return WorkerGroup(
@@ -101,6 +129,7 @@ def _build_runner(options: SlotOptions) -> Runner:
             working_folder=options.working_folder,
             desk=options.desk,
             prefix=options.prefix,
+            max_lost_seconds=options.max_lost_seconds,
         )
     )
 

@@ -9,6 +9,8 @@ import ray.train.torch
 from trainable.errors import GlanceError
 from trainable.slot.failure import describe_failure, is_device_broken
 from trainable.slot.mailbox import Answer, Order
+from trainable.slot.node_watch import watch_node
+from trainable.slot.notice import NOTICE, catch_sigterm
 from trainable.slot.runner import InProcessRunner, Runner, enter_working_folder
 from trainable.slot.trial_files import StoredFiles, StoredRunner
 from trainable.training.ranks import Ranks
@@ -26,22 +28,27 @@ def work(settings: Mapping[str, Any]) -> None:
     enter_working_folder(settings["working_folder"])
     device = ray.train.torch.get_device()
     mailbox, rank = settings["mailbox"], ray.train.get_context().get_world_rank()
+    itself = ray.get_runtime_context().current_actor
+    itself.execute.remote(catch_sigterm)  # in its main thread, which this is not
+    watch_node()
     runner = _build_runner(settings, rank, str(device))
-    ray.get(mailbox.join.remote(rank, ray.get_runtime_context().current_actor))
+    ray.get(mailbox.join.remote(rank, itself))
     verb = None
     while verb != CLOSE:
         order: Order = ray.get(mailbox.next_order.remote(rank))
-        ray.get(mailbox.answer.remote(rank, carry_out(runner, order)))
+        with NOTICE.awaited():
+            answer = carry_out(runner, order)
+        ray.get(mailbox.answer.remote(rank, answer))
         verb = order.verb
 
 
 def _build_runner(settings: Mapping[str, Any], rank: int, device: str) -> Runner:
     store = settings["store"]
-    training = {"threads": settings["threads"], "device": device, "unseen": settings["unseen"]}
+    training = {name: settings[name] for name in ("threads", "unseen", "max_lost_seconds")}
     if not settings["desk"]:
-        return InProcessRunner(store, **training)
+        return InProcessRunner(store, device=device, **training)
     files = StoredFiles(settings["desk"], settings["prefix"])
-    return StoredRunner(store, files, first=rank == 0, **training)
+    return StoredRunner(store, files, first=rank == 0, device=device, **training)
 
 
 def carry_out(runner: Runner, order: Order) -> Answer:

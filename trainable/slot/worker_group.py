@@ -24,11 +24,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainable.slot.failure import WorkerError
 from trainable.slot.mailbox import Answer, Mailbox, Outcome
-from trainable.slot.runner import WorkersLostError
+from trainable.slot.notice import NOTICE, give_notice
+from trainable.slot.runner import Cut, WorkersLostError
 from trainable.slot.worker import CLOSE, work
 
 CLOSE_SECONDS = 60.0
 """How long a group may take to end in order, or to notice that its workers were ended."""
+LOOK_SECONDS = 1.0
+"""How often a slot that waits for its workers looks whether it got notice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,12 @@ class WorkerGroupOptions:
     """Name of the actor that leads to the storage where trials are kept; empty where all nodes see their folders."""
     prefix: str = ""
     """Where trials lie in that storage."""
+    max_lost_seconds: float | None = None
+    """When an epoch is cut for a checkpoint."""
+
+
+NEVER_AGAIN = FailureConfig(max_failures=0, max_preemption_failures=0)
+"""Ray Train must not start workers anew by itself, also where Ray gave their node up: they would know no trial."""
 
 
 class WorkerGroup:
@@ -65,9 +74,9 @@ class WorkerGroup:
         self._options = options
         self._group: _Group | None = None
 
-    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> int:
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> float:
         """Begin a trial on all ranks, which are started first where there are none."""
-        return int(self.order("start", dict(config), folder, inherited))
+        return float(self.order("start", dict(config), folder, inherited))
 
     def order(self, verb: str, *arguments: Any) -> Any:
         """Let all ranks carry out a verb of their runners, and start them first where there are none."""
@@ -75,9 +84,16 @@ class WorkerGroup:
             self._group = _Group(self._options)
         return self._call(verb, *arguments)
 
-    def run_epoch(self) -> dict[str, Any]:
-        """Train and evaluate one epoch on all ranks; returns the report, which is reduced over them."""
-        return dict(self._call("run_epoch"))
+    def run_epoch(self) -> dict[str, Any] | Cut:
+        """Train and evaluate one epoch on all ranks; returns the report, which is reduced over them.
+
+        All ranks cut at one step; the notice is that of any of them, or the slot's own.
+        """
+        values = self._call_all("run_epoch")
+        cuts = [value for value in values if isinstance(value, Cut)]
+        if cuts:
+            return cuts[0]._replace(notice=next((cut.notice for cut in cuts if cut.notice), NOTICE.reason))
+        return dict(values[0])
 
     def save(self, folder: Path) -> None:
         """Let rank 0 write a checkpoint of all ranks."""
@@ -108,6 +124,10 @@ class WorkerGroup:
 
     def _call(self, verb: str, *arguments: Any) -> Any:
         """The value that rank 0 returns."""
+        return self._call_all(verb, *arguments)[0]
+
+    def _call_all(self, verb: str, *arguments: Any) -> list[Any]:
+        """The values that the ranks return, in their order."""
         if self._group is None:
             raise RuntimeError("a trial must be started before it can run or be saved")
         try:
@@ -120,7 +140,7 @@ class WorkerGroup:
             if not in_step(outcome.answers.values(), self._options.workers):
                 self._give_up()
             raise _first_failure(failed)
-        return outcome.answers[0]["value"]
+        return [outcome.answers[rank]["value"] for rank in range(self._options.workers)]
 
     def _give_up(self) -> None:
         if self._group is not None:
@@ -168,13 +188,23 @@ class _Group:
         """Give all ranks an order; raises `WorkersLostError` where one of them is no more."""
         self._calling = True
         try:
-            outcome = Outcome(*ray.get(self._mailbox.call.remote(verb, *arguments)))
+            outcome = Outcome(*self._answer(self._mailbox.call.remote(verb, *arguments)))
         except ray.exceptions.RayActorError as error:
             raise WorkersLostError(f"the mailbox of the workers was lost: {error}") from error
         if outcome.lost is not None:
             raise WorkersLostError(outcome.lost)
         self._calling = False
         return outcome
+
+    def _answer(self, call: Any) -> Any:
+        """The result of a call, while this process hears whether it got notice, and hands that on to all ranks."""
+        told = False
+        while not ray.wait([call], timeout=LOOK_SECONDS)[0]:
+            if NOTICE.reason is not None and not told:
+                told = True
+                for worker in ray.get(self._mailbox.members.remote()):
+                    worker.execute.remote(give_notice, NOTICE.reason)
+        return ray.get(call)
 
     def close(self) -> None:
         """Let the workers end, and wait for that; ends them where they are busy."""
@@ -221,6 +251,7 @@ def _build_trainer(options: WorkerGroupOptions, mailbox: Any, scratch: str) -> T
             "working_folder": options.working_folder,
             "desk": options.desk,
             "prefix": options.prefix,
+            "max_lost_seconds": options.max_lost_seconds,
         },
         scaling_config=ScalingConfig(
             num_workers=options.workers,
@@ -228,7 +259,7 @@ def _build_trainer(options: WorkerGroupOptions, mailbox: Any, scratch: str) -> T
             resources_per_worker=resources,
             accelerator_type=options.accelerator,
         ),
-        run_config=RunConfig(storage_path=scratch, failure_config=FailureConfig(max_failures=0)),
+        run_config=RunConfig(storage_path=scratch, failure_config=NEVER_AGAIN),
     )
 
 

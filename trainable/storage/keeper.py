@@ -30,13 +30,15 @@ class Keeper:
             self._waiting[trial] = snapshot
         self._uploader.submit(trial, _Upload(self, trial, snapshot))
 
-    def waiting_epoch(self, trial: str) -> int:
+    def waiting_epoch(self, trial: str) -> float:
         """The epoch of a trial that is still to be uploaded; 0 where nothing is."""
         with self._lock:
             snapshot = self._waiting.get(trial)
             return snapshot.epoch if snapshot else 0
 
-    def fetch(self, trial: str, folder: Path, epochs: int, elsewhere: Callable[[str], int] = lambda trial: 0) -> int:
+    def fetch(
+        self, trial: str, folder: Path, epochs: float, elsewhere: Callable[[str], float] = lambda trial: 0
+    ) -> float:
         """Bring a trial's folder to its newest state; returns the epoch of that, 0 where there is none.
 
         Nothing is asked where the folder holds `epochs`, which is what the search knows of. Where the storage has
@@ -47,7 +49,7 @@ class Keeper:
         with fetching:
             return self._fetch(trial, folder, epochs, elsewhere)
 
-    def _fetch(self, trial: str, folder: Path, epochs: int, elsewhere: Callable[[str], int]) -> int:
+    def _fetch(self, trial: str, folder: Path, epochs: float, elsewhere: Callable[[str], float]) -> float:
         if epochs == 0 or marked_epoch(folder) >= epochs:
             return marked_epoch(folder)
         if self._take_back(trial, folder, epochs):
@@ -63,7 +65,7 @@ class Keeper:
         with self._lock:
             return {trial: str(self._waiting[trial].folder) for trial in left if trial in self._waiting}
 
-    def _take_back(self, trial: str, folder: Path, epochs: int) -> bool:
+    def _take_back(self, trial: str, folder: Path, epochs: float) -> bool:
         """Take the files from what waits to be uploaded on this node; says whether that reaches `epochs`."""
         with self._lock:
             snapshot = self._waiting.get(trial)
@@ -73,7 +75,7 @@ class Keeper:
             snapshot.copy_to(folder)
             return True
 
-    def _newest(self, trial: str, epochs: int, elsewhere: Callable[[str], int]) -> TrialState | None:
+    def _newest(self, trial: str, epochs: float, elsewhere: Callable[[str], float]) -> TrialState | None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             held = elsewhere(trial)

@@ -41,7 +41,8 @@ _LAST_WRITTEN = ("last", "best", "best.json")
 class TrialState:
     """What `state.json` holds."""
 
-    epoch: int
+    epoch: float
+    """Epochs done; a fraction where the checkpoint was written within one."""
     documents: dict[str, str] = field(default_factory=dict)
     """Relative path -> text of a small file."""
     objects: dict[str, str] = field(default_factory=dict)
@@ -68,10 +69,10 @@ class Snapshot:
     """
 
     folder: Path
-    epoch: int
+    epoch: float
 
     @classmethod
-    def take(cls, trial: Path, epoch: int) -> Self:
+    def take(cls, trial: Path, epoch: float) -> Self:
         """Link what lies in a trial's folder now; only who writes there may call this."""
         folder = trial.parent / OUTBOX / f"{trial.name}.{uuid.uuid4().hex}"
         for path in visible_files(trial):
@@ -118,7 +119,7 @@ class TrialObjects:
         if not known.looked:
             known.keys = {key.removeprefix(f"{trial}/") for key in self.storage.sizes(f"{trial}/")} - {STATE_NAME}
             known.looked = True
-        version = f"e{snapshot.epoch:05d}-{uuid.uuid4().hex[:8]}"
+        version = f"e{int(snapshot.epoch):05d}-{uuid.uuid4().hex[:8]}"
         documents, objects = {}, {}
         for path in visible_files(snapshot.folder):
             name = path.relative_to(snapshot.folder).as_posix()
@@ -203,15 +204,15 @@ def visible_files(folder: Path) -> list[Path]:
     return found
 
 
-def mark(trial: Path, epoch: int) -> None:
+def mark(trial: Path, epoch: float) -> None:
     """Note that a trial's folder holds the files of an epoch."""
     write_text(trial / MARKER, json.dumps({"epoch": epoch}))
 
 
-def marked_epoch(trial: Path) -> int:
+def marked_epoch(trial: Path) -> float:
     """The epoch of the files in a trial's folder; 0 where they are not known to be whole."""
     try:
-        return int(json.loads((trial / MARKER).read_text(encoding="utf-8"))["epoch"])
+        return float(json.loads((trial / MARKER).read_text(encoding="utf-8"))["epoch"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -2,7 +2,7 @@
 
 run.json        config and data: all that --resume needs
 reports.jsonl   a report per epoch
-last/           the checkpoint after the last epoch
+last/           the checkpoint after the last epoch, or within the next one where that takes long
 best/           weights and config of the best epoch, for `trainable/predict.py`
 best.json       that epoch's metrics, in the shape of a search's; test metrics once the run is over
 
@@ -95,7 +95,7 @@ class RunFolder:
         """`best.json`."""
         return self.path / "best.json"
 
-    def resume(self, epochs_done: int, training: Savable) -> list[dict[str, Any]]:
+    def resume(self, epochs_done: float, training: Savable) -> list[dict[str, Any]]:
         """Bring the folder to where the checkpoint in `last/` stands; returns the reports up to there."""
         reports = [report for report in self.read_reports() if report["epoch"] <= epochs_done]
         text = "".join(_line(report) for report in reports)
@@ -115,6 +115,11 @@ class RunFolder:
                 file.write(_line(report))
             training.save(self.last)
             return self._keep_best(report, training)
+
+    def keep_part(self, training: Savable) -> None:
+        """Write a checkpoint within an epoch; raises `ExperimentError` as `keep` does."""
+        with _writing(self.path):
+            training.save(self.last)
 
     def read_best(self) -> dict[str, Any] | None:
         """What `best.json` holds; None before the first epoch."""

@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import json
 import math
@@ -287,3 +288,50 @@ def test_a_slot_that_closes_stops_its_trial_once(slot: Slot, runner: Any) -> Non
     slot.close()
     assert runner.calls[-2:] == ["stop", "close"]
     assert runner.calls.count("stop") == 1
+
+
+def saved(outcomes: list[dict[str, Any]]) -> list[float]:
+    return [outcome["saved"] if "saved" in outcome else outcome["report"]["epoch"] for outcome in outcomes]
+
+
+def test_an_epoch_that_takes_long_is_saved_within(slot: Slot, runner: Any, tmp_path: Path) -> None:
+    runner.parts = 3
+    slot.begin("a", config(0.1, 0.2))
+    outcomes = [slot.step(), slot.step()]
+
+    assert saved(outcomes) == [pytest.approx(1 / 3), pytest.approx(2 / 3)]
+    assert not any(outcome["done"] for outcome in outcomes)
+    assert float((tmp_path / "a" / "last" / "epoch").read_text()) == pytest.approx(2 / 3)
+    assert slot.running
+    assert saved([slot.step(), slot.step()]) == [1, pytest.approx(4 / 3)]
+
+
+def test_goes_on_within_an_epoch_and_leaves_what_was_made_of_the_last_one_alone(
+    options: SlotOptions, make_runner: Callable[[], Any], tmp_path: Path
+) -> None:
+    options = dataclasses.replace(options, population=str(tmp_path / "population"), keep_every=1)
+    dying, again = make_runner(), make_runner()
+    dying.parts = again.parts = 2
+    slot = Slot(options, dying)
+    slot.begin("a", config(0.9, 0.2, 0.3))
+    outcomes = [slot.step() for _ in range(3)]
+    kept = (tmp_path / "population" / "a" / "1" / "epoch").read_text()
+    outcomes = run(Slot(options, again), "a", config(0.9, 0.2, 0.3))
+
+    assert saved(outcomes) == [1, 2, 2.5, 3]
+    assert again.calls.count("run_epoch") == 3
+    assert (tmp_path / "population" / "a" / "1" / "epoch").read_text() == kept == "1"
+    assert (tmp_path / "a" / "best" / "value").read_text() == "0.9"
+
+
+def test_a_notice_is_heard_of_after_the_checkpoint_and_retires_the_slot(
+    slot: Slot, runner: Any, tmp_path: Path
+) -> None:
+    runner.parts, runner.notices = 2, iter(["AWS will terminate its instance"])
+    slot.begin("a", config(0.1))
+
+    assert saved([slot.step()]) == [0.5]
+    assert (tmp_path / "a" / "last" / "epoch").read_text() == "0.5"
+    assert slot.retire_reason == "AWS will terminate its instance"
+    slot.close()
+    assert runner.calls[-2:] == ["stop", "close"]

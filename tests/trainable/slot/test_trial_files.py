@@ -72,6 +72,23 @@ def test_a_trial_goes_on_on_another_node_where_it_stood(nodes: list[Node], make_
     assert (nodes[1].keeper.flush(LIMIT), nodes[1].keeper.objects.state("demo/checkpoints/a").epoch) == ({}, 4)  # type: ignore[union-attr]
 
 
+def test_a_trial_goes_on_on_another_node_within_an_epoch(nodes: list[Node], make_runner: Callable[[], Any]) -> None:
+    runners = [make_runner(), make_runner()]
+    for runner in runners:
+        runner.parts = 4
+    first = nodes[0].slot(runners[0])
+    first.begin("a", CONFIG)
+    assert [first.step().get("saved") for _ in range(2)] == [0.25, 0.5]
+    assert nodes[0].keeper.waiting_epoch("demo/checkpoints/a") in (0, 0.5)
+    assert nodes[0].keeper.flush(LIMIT) == {}
+
+    second = nodes[1].slot(runners[1])
+    second.begin("a", CONFIG, epochs=0.5)
+    assert second.step()["saved"] == 0.75
+    assert steps(second, 1) == [1]
+    assert runners[1].calls.count("run_epoch") == 2
+
+
 def test_a_new_trial_asks_nobody_and_ignores_what_an_earlier_one_of_its_id_left(
     nodes: list[Node], make_runner: Callable[[], Any]
 ) -> None:

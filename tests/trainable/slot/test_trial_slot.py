@@ -1,7 +1,9 @@
 """The slot as a Tune actor: real Ray, replayed learning curves."""
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 import ray
 from ray import cloudpickle, tune
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.search import Searcher
 
+from trainable.slot.notice import NOTICE, catch_sigterm
+from trainable.slot.runner import Cut
 from trainable.slot.slot import Slot, SlotOptions
-from trainable.slot.trial_slot import SlotRetired, TrialSlot
+from trainable.slot.trial_slot import SlotPreempted, SlotRetired, TrialSlot
 
 pytestmark = pytest.mark.e2e
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -73,6 +77,36 @@ class DyingSlot(ReplaySlot):
         return super().reset_config(new_config)
 
 
+class Terminated(Replay):
+    """Gets SIGTERM in the middle of trial b's second epoch, saves there, and goes on there in another process."""
+
+    def start(self, config: dict[str, Any], folder: Path) -> float:
+        saved = folder / "epochs"
+        self._is_b, self._cut = folder.parent.name == "b", saved.exists()
+        self.epoch = int(float(saved.read_text())) if self._cut else 0
+        return float(saved.read_text()) if self._cut else 0.0
+
+    def run_epoch(self) -> Any:
+        if self._is_b and self.epoch == 1 and not self._cut:
+            os.kill(os.getpid(), signal.SIGTERM)
+            deadline = time.monotonic() + 60
+            while NOTICE.reason is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return Cut(1.5, NOTICE.reason)
+        return super().run_epoch()
+
+    def save(self, folder: Path) -> None:
+        if self._is_b and NOTICE.reason:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "epochs").write_text("1.5")
+
+
+class TerminatedSlot(ReplaySlot):
+    def runner(self) -> Replay:
+        catch_sigterm()
+        return Terminated()
+
+
 class Numbered(Searcher):
     """Trials a, b, c, ..."""
 
@@ -96,11 +130,14 @@ class Watch(tune.Callback):
 
     def __init__(self) -> None:
         self.pids: dict[str, set[int]] = {}
+        self.saved: list[tuple[str, float]] = []
         self.recovered: list[str] = []
         self.failed: list[str] = []
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         self.pids.setdefault(trial.config["trial_id"], set()).add(result["pid"])
+        if "saved" in result:
+            self.saved.append((trial.config["trial_id"], result["saved"]))
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.recovered.append(trial.config["trial_id"])
@@ -138,6 +175,15 @@ def test_a_leaking_slot_retires_and_its_next_trial_runs_on_a_fresh_one(
     assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
 
 
+def test_a_slot_that_gets_sigterm_saves_its_trial_which_goes_on_on_a_fresh_one(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    watch = run_four(TerminatedSlot, tmp_path, max_failures=0)
+
+    assert (watch.saved, watch.recovered, watch.failed) == ([("b", 1.5)], ["b"], [])
+    assert [len(pids) for pids in watch.pids.values()] == [1, 2, 1, 1]
+
+
 def test_a_process_that_dies_between_two_trials_costs_the_next_one_and_no_other(
     ray_cluster: str, tmp_path: Path
 ) -> None:
@@ -147,14 +193,22 @@ def test_a_process_that_dies_between_two_trials_costs_the_next_one_and_no_other(
     assert list(watch.pids) == ["a", "c", "d"]
 
 
-def test_a_retirement_is_an_actor_lost_to_preemption_also_after_its_way_through_ray() -> None:
-    error = SlotRetired("a leak")
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (SlotRetired("a leak"), "the slot retired: a leak"),
+        (SlotPreempted("AWS takes it"), "the trial was saved and must go on elsewhere: AWS takes it"),
+    ],
+)
+def test_a_retirement_is_an_actor_lost_to_preemption_also_after_its_way_through_ray(
+    error: RayActorError, message: str
+) -> None:
     arrived = RayTaskError("step", "Traceback", error).as_instanceof_cause()
     copy = cloudpickle.loads(cloudpickle.dumps(error))
 
     assert arrived.preempted
     assert copy.preempted
-    assert str(copy) == "the slot retired: a leak"
+    assert str(copy) == message
 
 
 def test_a_slot_without_options_says_what_it_needs() -> None:
