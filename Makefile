@@ -60,7 +60,7 @@ cluster-check: setup ## check the files that describe clusters, before they cost
 	@$(BIN)/python cluster/check.py cluster/*.yaml
 
 cluster-test: setup ## bring cluster/on-prem.yaml up by SSH, on namespaces of this machine (root; minutes)
-	@CLUSTER_TEST=1 $(BIN)/python -m pytest tests/cluster/test_on_prem.py $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest tests/cluster/test_on_prem.py $(PYTEST_FLAGS)
 
 clean: ## remove .venv, caches and build folders; results/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,6 +30,8 @@ RAY = Path(sys.executable).with_name("ray")
 NETWORK = "10.77.0"
 MACHINES = {"head": f"{NETWORK}.10", "worker-1": f"{NETWORK}.11", "worker-2": f"{NETWORK}.12"}
 LIMIT_SECONDS = 180
+NOTICE_SECONDS = 15
+"""After so long without their head the workers end; by default a minute."""
 SEARCH = [
     "--algo",
     "random",
@@ -78,7 +80,8 @@ def prepare(folder: Path, key: Path) -> None:
     (sshd / "config").write_text(
         "HostKey /mnt/home/sshd/host\nAuthorizedKeysFile /mnt/home/sshd/authorized_keys\nPermitRootLogin yes\n"
         "PasswordAuthentication no\nStrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
-        "SetEnv PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0\n"
+        "SetEnv PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 "
+        f"RAY_gcs_rpc_server_reconnect_timeout_s={NOTICE_SECONDS}\n"
     )
     (folder / ".bashrc").touch()
     environment = folder / "glance" / ".venv"

@@ -1,4 +1,4 @@
-"""cluster/on-prem.yaml brought up by SSH on three machines, namespaces of this one. `make cluster-test` runs it."""
+"""cluster/on-prem.yaml brought up by SSH on three machines, namespaces of this one; alone by `make cluster-test`."""
 
 import json
 import os
@@ -27,8 +27,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(LIMIT_SECONDS + 60)]
 @pytest.fixture(scope="module")
 def brought_up() -> Iterator[tuple[Path, dict[str, Any], str]]:
     """The laptop's folder after it all, what `on_prem.py` found, and what it said."""
-    if "CLUSTER_TEST" not in os.environ:
-        pytest.skip("takes minutes: make cluster-test")
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)} (apt-get install)")
@@ -58,7 +56,9 @@ def test_the_search_ran_as_a_job_on_the_workers(brought_up: tuple[Path, dict[str
     assert "succeeded" in result["said"]
     events = read_ledger(folder / "results" / "first" / "ledger.jsonl")
     assert [event["state"] for event in events if event["event"] == "ended"] == ["FINISHED"] * 2
-    assert {event["node"] for event in events if event["event"] == "started"} <= {"worker-1", "worker-2"}
+    nodes = {event["node"] for event in events if event["event"] == "started"}
+    assert nodes
+    assert nodes <= {"worker-1", "worker-2"}, "never the head; the slot that is warm first may take both"
 
 
 def test_the_report_was_fetched(brought_up: tuple[Path, dict[str, Any], str]) -> None:
