@@ -113,15 +113,6 @@ LAUNCHER = [
     ("metadata:\n", "metadata:\n    aws_secret_access_key: abc\n", "aws_secret", "no key may stand in a file"),
 ]
 
-
-@pytest.mark.parametrize(("old", "new", "line", "sentence"), LAUNCHER, ids=[case[3] for case in LAUNCHER])
-def test_a_wrong_launcher_file_is_refused_with_its_line(
-    tmp_path: Path, old: str, new: str, line: str, sentence: str
-) -> None:
-    findings = found(changed(tmp_path, "a100.yaml", old, new))
-    assert any(text.startswith(line) and sentence in said for text, said in findings), findings
-
-
 GOOGLE = [
     (
         "scheduling: {onHostMaintenance: TERMINATE,",
@@ -138,13 +129,6 @@ GOOGLE = [
         "never be a spot",
     ),
 ]
-
-
-@pytest.mark.parametrize(("old", "new", "line", "sentence"), GOOGLE, ids=[case[3] for case in GOOGLE])
-def test_a_wrong_file_for_google_is_refused(tmp_path: Path, old: str, new: str, line: str, sentence: str) -> None:
-    findings = found(changed(tmp_path, "gcp-a100.yaml", old, new))
-    assert any(text.startswith(line) and sentence in said for text, said in findings), findings
-
 
 KUBERNETES = [
     ("maxReplicas: 4", "maximumReplicas: 4", "maximumReplicas: 4", "KubeRay's schema refuses this"),
@@ -180,11 +164,18 @@ KUBERNETES = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "line", "sentence"), KUBERNETES, ids=[case[3] for case in KUBERNETES])
-def test_a_wrong_manifest_is_refused_with_its_line(
-    tmp_path: Path, old: str, new: str, line: str, sentence: str
+WRONG = [
+    (name, *case)
+    for name, cases in {"a100.yaml": LAUNCHER, "gcp-a100.yaml": GOOGLE, "kuberay-a100.yaml": KUBERNETES}.items()
+    for case in cases
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "line", "sentence"), WRONG, ids=[f"{c[0]}: {c[4]}" for c in WRONG])
+def test_a_wrong_file_is_refused_with_its_line(
+    tmp_path: Path, name: str, old: str, new: str, line: str, sentence: str
 ) -> None:
-    findings = found(changed(tmp_path, "kuberay-a100.yaml", old, new))
+    findings = found(changed(tmp_path, name, old, new))
     assert any(text.startswith(line) and sentence in said for text, said in findings), findings
 
 
