@@ -1,7 +1,9 @@
 """Trials and whole searches to fake, and what a search must give back."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +151,24 @@ def free_resources(ray_cluster: str, eventually: Callable[[Callable[[], bool]], 
 
     new = {key: holder for key, holder in _holders().items() if key not in holders}
     assert eventually(as_before), f"{free} were free before the test, {_free()} are after it; left are {new}"
+
+
+@pytest.fixture
+def bench(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Searches of an experiment folder, whose training takes no time: `tests.search.bench.Bench`."""
+    from search.cluster import Growth
+    from tests.search.bench import Bench
+    from trainable.slot.cluster import Node
+
+    @contextlib.contextmanager
+    def connected(say: object, **options: object) -> Iterator[list[Any]]:
+        yield [Node(cpus=2, gpus=0)]
+
+    bench = Bench(tmp_path, faces)
+    monkeypatch.setattr("search.driver.run_trials", bench.run_trials)
+    monkeypatch.setattr("search.finish.run_like_a_trial", bench.evaluate)
+    monkeypatch.setattr("trainable.slot.cluster.connected", connected)
+    monkeypatch.setattr("trainable.slot.cluster.current_nodes", lambda: [Node(cpus=2, gpus=0)])
+    monkeypatch.setattr("search.growth.find_growth", lambda nodes, say: Growth())
+    monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: None)
+    return bench

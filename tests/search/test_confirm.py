@@ -1,126 +1,21 @@
-"""Confirmation, points and warm starts in whole searches: the command, with Ray and training left out."""
+"""Confirmation in whole searches: the command, with Ray and training left out."""
 
-import contextlib
-import json
-import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from search.cluster import Growth
 from search.confirm import confirmation_lines
-from search.driver import Search
-from search.ledger import LedgerWriter, TrialRecord, best_report, read_ledger, read_trials, search_state, searched
+from search.ledger import LedgerWriter, TrialRecord, best_report, read_ledger, read_trials
 from search.recorder import Recorder
 from search.resume import rebuild
-from search.run import main
 from search.schedulers import Decision, RunAll
 from search.searchers import RandomSearcher
-from search.source import TrialSource
 from search.spaces import SPACES
-from trainable.slot.cluster import Node
+from tests.search.bench import DIVERGED, Bench, KilledError, kill
 from trainable.training.predictor import saved_epoch
-
-TEST = {"accuracy": 0.5, "balanced_accuracy": 0.5, "loss": 1.0}
-DIVERGED = {"kind": "DivergedError", "message": "no", "where": "a.py:1", "traceback": "Traceback\nno"}
-
-
-class KilledError(BaseException):
-    """Ends the driver as kill -9 does: nothing of ours catches it."""
-
-
-def accuracy(config: dict[str, Any], epoch: int) -> float:
-    """A config's worth, and the luck of its seed."""
-    worth = random.Random(config["learning_rate"]).uniform(0.3, 0.6)
-    luck = random.Random(f"{config['learning_rate']} {config['seed']} {epoch}").uniform(-0.1, 0.1)
-    return worth + luck
-
-
-class Bench:
-    """Runs searches whose training takes no time; `after` is called after every report."""
-
-    def __init__(self, storage: Path, faces: Path) -> None:
-        self.experiment = storage / "x"
-        self.after: Callable[[Recorder, TrialRecord], None] = lambda recorder, trial: None
-        self.fails: Callable[[TrialRecord], bool] = lambda trial: False
-        self.tested = 0
-        self._arguments = ["--data-path", str(faces), "--storage", str(storage), "--max-epochs", "3"]
-
-    def run(self, *more: str, name: str = "x") -> int:
-        self.experiment = self.experiment.parent / name
-        return main([*self._arguments, "--name", name, "--algo", "random", "--trials", "6", *more])
-
-    def resume(self, *more: str) -> int:
-        return main(["--resume", str(self.experiment), *more])
-
-    @property
-    def trials(self) -> list[TrialRecord]:
-        return searched(read_trials(self.experiment))
-
-    @property
-    def further(self) -> list[TrialRecord]:
-        return [trial for trial in read_trials(self.experiment) if trial.confirms is not None]
-
-    @property
-    def state(self) -> str:
-        return search_state(read_ledger(self.experiment / "ledger.jsonl"))
-
-    def read(self, file: str) -> Any:
-        return json.loads((self.experiment / file).read_text())
-
-    def run_trials(self, search: Search, source: TrialSource, recorder: Recorder, tick: Callable[[], None]) -> None:
-        """Stands in for `search.driver.run_trials`: one slot."""
-        while recorder.stop_state is None and isinstance(trial := source.next(), TrialRecord):
-            recorder.started(trial.trial_id, node="here", pid=1)
-            self._train(search, source, recorder, trial)
-            tick()
-        if recorder.stop_state is None:
-            source.end_paused()
-
-    def evaluate(self, *arguments: object, **options: object) -> dict[str, float]:
-        """Stands in for `search.finish.run_like_a_trial`."""
-        self.tested += 1
-        return TEST
-
-    def _train(self, search: Search, source: TrialSource, recorder: Recorder, trial: TrialRecord) -> None:
-        decision = Decision.CONTINUE
-        while recorder.stop_state is None:
-            if self.fails(trial):
-                return source.failed(trial.trial_id, DIVERGED)
-            report = {"epoch": trial.epochs + 1, "val_accuracy": accuracy(trial.config, trial.epochs + 1)}
-            folder = search.experiment.checkpoints / trial.trial_id / "best"
-            if all(report["val_accuracy"] > before["val_accuracy"] for before in trial.reports):
-                folder.mkdir(parents=True, exist_ok=True)
-                save_file({"w": np.zeros(1)}, folder / "model.safetensors", {"epoch": str(report["epoch"])})
-            decision = source.decide(trial.trial_id, report)
-            source.reported(trial.trial_id, report)
-            self.after(recorder, trial)
-            if trial.epochs == trial.config["max_epochs"] or decision is Decision.STOP:
-                return source.completed(trial.trial_id)
-            if decision is Decision.PAUSE:
-                return source.paused(trial.trial_id)
-        return None
-
-
-@pytest.fixture
-def bench(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    @contextlib.contextmanager
-    def connected(say: object, **options: object) -> Iterator[list[Node]]:
-        yield [Node(cpus=2, gpus=0)]
-
-    bench = Bench(tmp_path, faces)
-    monkeypatch.setattr("search.driver.run_trials", bench.run_trials)
-    monkeypatch.setattr("search.finish.run_like_a_trial", bench.evaluate)
-    monkeypatch.setattr("trainable.slot.cluster.connected", connected)
-    monkeypatch.setattr("trainable.slot.cluster.current_nodes", lambda: [Node(cpus=2, gpus=0)])
-    monkeypatch.setattr("search.growth.find_growth", lambda nodes, say: Growth())
-    monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: None)
-    return bench
 
 
 def best_epoch(trial: TrialRecord) -> float:
@@ -129,14 +24,6 @@ def best_epoch(trial: TrialRecord) -> float:
 
 def ranked(trials: list[TrialRecord]) -> list[TrialRecord]:
     return sorted(trials, key=best_epoch, reverse=True)
-
-
-def kill(when: Callable[[TrialRecord], bool]) -> Callable[[Recorder, TrialRecord], None]:
-    def after(recorder: Recorder, trial: TrialRecord) -> None:
-        if when(trial):
-            raise KilledError
-
-    return after
 
 
 def test_the_best_configs_are_trained_again_with_further_seeds_and_the_best_mean_wins(
@@ -391,102 +278,3 @@ def test_the_lines_say_mean_and_spread_in_plain_words() -> None:
         "  trial 2: 3 of 3 failed; chosen by 0.6000 at epoch 8",
         "Trained anew, the best config, trial 4, gives 0.5700 on average.",
     ]
-
-
-def write_points(folder: Path, *rates: float) -> str:
-    path = folder / "good.yaml"
-    path.write_text("".join(f"- learning_rate: {rate}\n" for rate in rates))
-    return str(path)
-
-
-def test_points_are_tried_first_and_count_as_trials(bench: Bench, tmp_path: Path) -> None:
-    assert bench.run("--points", write_points(tmp_path, 0.002, 0.003)) == 0
-    rates = [trial.config["learning_rate"] for trial in bench.trials]
-
-    assert rates[:2] == [0.002, 0.003]
-    assert len(set(rates)) == 6
-    assert [trial.state for trial in bench.trials] == ["FINISHED"] * 6
-
-
-def test_a_searcher_that_learns_is_told_of_points(bench: Bench, tmp_path: Path) -> None:
-    assert bench.run("--algo", "optuna", "--points", write_points(tmp_path, 0.002, 0.003)) == 0
-    assert sorted(ids_in_journal(bench.experiment)) == [trial.trial_id for trial in bench.trials]
-
-
-@pytest.mark.parametrize("reports", [2, 4, 8])
-def test_points_that_were_tried_are_not_tried_again(bench: Bench, tmp_path: Path, reports: int) -> None:
-    points = write_points(tmp_path, 0.002, 0.003)
-    assert bench.run("--points", points, name="whole") == 0
-    expected = [trial.config for trial in bench.trials]
-    seen = iter(range(1, 1000))
-    bench.after = kill(lambda trial: next(seen) == reports)
-    with pytest.raises(KilledError):
-        bench.run("--points", points)
-    Path(points).unlink()  # the manifest has them
-    bench.after = lambda recorder, trial: None
-
-    assert bench.resume() == 0
-    assert [trial.config for trial in bench.trials] == expected
-
-
-def test_a_point_outside_the_space_is_refused_before_anything_is_made(
-    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert bench.run("--points", write_points(tmp_path, 0.002, 3)) == 2
-    assert "entry 2: learning_rate must lie in loguniform(0.0001,0.01), but got 3" in capfd.readouterr().err
-    assert not bench.experiment.exists()
-    assert bench.run("--points", write_points(tmp_path, 0.001, 0.002), "--trials", "1") == 2
-    assert "--trials must be at least the 2 of" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("algorithm", ["optuna", "hyperopt", "asha"])
-def test_a_warm_start_feeds_any_algorithm_and_again_where_the_search_goes_on(
-    bench: Bench, algorithm: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert bench.run(name="old") == 0
-    old = bench.experiment
-    tried = {trial.config["learning_rate"] for trial in bench.trials}
-    asked = ["--algo", algorithm, "--scheduler", "asha-promote", "--warm-start", str(old), "--trials", "8"]
-    assert bench.run(*asked, name="whole") == 0
-    expected = [trial.config for trial in bench.trials]
-    assert "warm start from old: 6 of 6 ended trials count" in capfd.readouterr().out
-    seen = iter(range(1, 1000))
-    bench.after = kill(lambda trial: next(seen) == 5)
-    with pytest.raises(KilledError):
-        bench.run(*asked)
-    bench.after = lambda recorder, trial: None
-
-    assert bench.resume() == 0
-    assert [trial.config for trial in bench.trials] == expected
-    assert tried.isdisjoint({trial.config["learning_rate"] for trial in bench.trials})
-    if algorithm == "optuna":
-        assert sorted(ids_in_journal(bench.experiment)) == sorted(
-            [f"old/trial_{n:04d}" for n in range(6)] + [f"trial_{n:04d}" for n in range(8)]
-        )
-
-
-def ids_in_journal(experiment: Path) -> list[str]:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = JournalStorage(JournalFileBackend(str(experiment / "study.log")))
-    (study,) = optuna.get_all_study_summaries(storage)
-    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
-    return [trial.user_attrs["trial_id"] for trial in trials]
-
-
-def test_a_warm_start_whose_folder_is_gone_is_left_out_where_the_search_goes_on(
-    bench: Bench, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert bench.run(name="old") == 0
-    old = bench.experiment
-    bench.after = kill(lambda trial: trial.number == 2)
-    with pytest.raises(KilledError):
-        bench.run("--warm-start", str(old))
-    bench.after = lambda recorder, trial: None
-    old.rename(old.with_name("moved"))
-
-    assert bench.resume() == 0
-    assert "The search goes on without it." in capfd.readouterr().out
-    assert len(bench.trials) == 6
