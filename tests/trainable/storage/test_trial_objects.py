@@ -86,6 +86,21 @@ def test_what_did_not_change_is_sent_once_and_what_was_replaced_is_removed(trial
     assert kept == ["best", "last", "state.json"]
 
 
+@pytest.mark.parametrize("best", [False, True])
+def test_an_epoch_takes_two_puts_and_a_delete_and_a_put_more_for_the_best(
+    best: bool, trial: Path, make_flaky: MakeFlaky
+) -> None:
+    storage = make_flaky()
+    objects = TrialObjects(storage)
+    train(trial, 1, best=True)
+    objects.upload(TRIAL, Snapshot.take(trial, 1))
+    train(trial, 2, best=best)
+    storage.calls.clear()
+    objects.upload(TRIAL, Snapshot.take(trial, 2))
+
+    assert [verb for verb, _ in storage.calls] == [*["put_file"] * (1 + best), "put", "delete"]
+
+
 def test_a_snapshot_stays_what_it_was_while_the_trial_goes_on(trial: Path, other: Path, make_flaky: MakeFlaky) -> None:
     storage = make_flaky()
     train(trial, 1, best=True)
