@@ -55,8 +55,8 @@ def plots_of(experiment: Experiment) -> dict[str, list[Plot]]:
         ],
         "trade_off": trade_offs(experiment),
         "curves": [
-            curves(reports, trials, column, rungs=rungs_of(experiment.manifest), chance=experiment.chance)
-            for column in ("val_accuracy", "train_accuracy", "val_loss", "train_loss")
+            curves(reports, trials, column, rungs=rungs_of(experiment.manifest), chance=experiment.chance_of(column))
+            for column in dict.fromkeys((metric, "val_accuracy", "train_accuracy", "val_loss", "train_loss"))
         ],
         "progress": [progress(reports, metric=metric, mode=mode, chance=experiment.chance)],
         "failures": [failure_counts(trials)] if len(failures(trials)) > 1 else [],

@@ -74,11 +74,18 @@ class Experiment:
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of guessing among the classes that were trained; None where the manifest does not count them."""
+        """What guessing gives by the search's metric; None where the manifest does not count the classes."""
+        return self.chance_of(self.metric)
+
+    def chance_of(self, metric: str) -> float | None:
+        """Accuracy of guessing among the trained classes, or where `metric` is of unseen ones among its candidates."""
         dataset = self.manifest.get("dataset") or {}
+        unseen = len((dataset.get("unseen") or {}).get("validation", ()))
         train = (dataset.get("counts") or {}).get("train")
         classes = sum(1 for count in train.values() if count) if isinstance(train, dict) else 0
-        return 1 / classes if classes else None
+        if "unseen" in metric:
+            return 1 / unseen if unseen else None
+        return 1 / (classes + ("harmonic" in metric) * unseen) if classes else None
 
 
 def load_experiment(path: Path, address: str = "") -> Experiment:

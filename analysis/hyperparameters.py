@@ -19,6 +19,10 @@ WORDS = {
     "train_accuracy": "training accuracy",
     "train_loss": "training loss",
     "test_accuracy": "test accuracy",
+    "val_unseen_accuracy": "validation accuracy on unseen classes",
+    "val_unseen_balanced_accuracy": "balanced validation accuracy on unseen classes",
+    "val_harmonic_accuracy": "harmonic mean of validation accuracies on seen and unseen classes",
+    "val_harmonic_balanced_accuracy": "harmonic mean of balanced validation accuracies on seen and unseen classes",
 }
 """Names that read better in other words; every other name only loses its underscores."""
 

@@ -28,13 +28,14 @@ from analysis.summary import (
     plural,
     verdict,
 )
+from analysis.unseen import unseen_section
 
 ROWS = 1_000
 """Most trials in the table."""
 TRACEBACK_CHARACTERS = 8_000
 """A longer traceback is shown from its end."""
 
-_MEASURES = ("train_", "val_", "test_", "unseen_")
+_MEASURES = ("train_", "val_", "test_")
 _SETTINGS = (
     *("seed", "git_commit", "space_name", "algorithm", "scheduler"),
     *("metric", "mode", "max_epochs", "grace_epochs", "reduction_factor", "budget_hours", "price_per_hour"),
@@ -86,9 +87,11 @@ def render(experiment: Experiment, plots: dict[str, list[Plot]], *, written: dat
     best = _best(experiment)
     shown = [_plot_section(name, plots[name]) for name in _LEADS if plots.get(name)]
     table = _table(experiment)
-    titles = [("found", "What was found"), ("best", "Best config"), *((s["id"], s["title"]) for s in shown)]
+    unseen = unseen_section(experiment)
+    titles = [("found", "What was found"), ("best", "Best config"), ("unseen", "Unseen classes")]
+    titles += [(s["id"], s["title"]) for s in shown]
     titles += [("failures", "Failures"), ("trials", "All trials"), ("reproduce", "How to reproduce it")]
-    absent = {"best": best is None, "failures": not causes, "trials": not table["rows"]}
+    absent = {"best": best is None, "unseen": unseen is None, "failures": not causes, "trials": not table["rows"]}
     return environment.get_template("report.html").render(
         name=experiment.name,
         state=experiment.state,
@@ -100,6 +103,7 @@ def render(experiment: Experiment, plots: dict[str, list[Plot]], *, written: dat
         verdict=verdict(experiment),
         metric=words(experiment.metric),
         best=best,
+        unseen=unseen,
         plot_sections=shown,
         causes=causes,
         failure_plots=plots.get("failures", []),
