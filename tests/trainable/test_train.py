@@ -10,8 +10,10 @@ from trainable.data.progress import unwatched
 from trainable.data.store import Store
 from trainable.errors import ConfigError, ExperimentError, GlanceError
 from trainable.slot.failure import Failure, WorkerError
+from trainable.slot.notice import NOTICE
 from trainable.storage.storage import open_storage
 from trainable.train import COLUMNS, _errors_of_workers, epoch_header, epoch_line, main, parse_setting
+from trainable.training.checkpoint import read_checkpoint
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
 TIMES = ("epoch_seconds", "images_per_second")
@@ -113,6 +115,8 @@ def test_an_epoch_is_one_line_under_its_titles():
         (["--overfit", "--out", "x"], "--overfit must have no --out"),
         (["--workers", "0"], "--workers must be 1 or more, but got 0"),
         (["--workers", "2", "--overfit"], "--overfit must have no --workers"),
+        (["--max-lost-minutes", "0"], "--max-lost-minutes > 0 must hold, but got 0"),
+        (["--max-lost-minutes", "5", "--overfit"], "--overfit must have no --max-lost-minutes"),
         (["--resume", "no-such-run"], "--resume must name the folder of a run"),
         (["--config", "no-such-file.json"], "the config file must be readable"),
         (["--set", "loss=clop"], "loss must be one of"),
@@ -396,3 +400,17 @@ def test_config_and_data_are_read_from_a_bucket(faces, s3, tmp_path, monkeypatch
     assert run["dataset"]["store"].startswith(str(tmp_path / "node"))
     assert main(["--config", "s3://glance/results/demo/none.json"]) == 2
     assert "s3://glance/results/demo/none.json must exist, but does not" in capsys.readouterr().err
+
+
+@pytest.mark.e2e
+def test_a_run_that_gets_sigterm_goes_on_within_its_epoch_with_the_same_result(faces, tmp_path, monkeypatch, capsys):
+    assert train(faces, tmp_path / "whole") == 0
+    with monkeypatch.context() as given:
+        given.setattr(NOTICE, "_reason", "its process got SIGTERM")
+        assert train(faces, tmp_path / "cut") == 130
+    _, state = read_checkpoint(tmp_path / "cut" / "last")
+    assert (state["counters"]["epoch"], state["part"]["steps"]) == (0, 1)
+    assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
+
+    assert main(["--resume", str(tmp_path / "cut"), "--max-lost-minutes", "0.001"]) == 0
+    assert timeless(read_reports(tmp_path / "cut")) == timeless(read_reports(tmp_path / "whole"))
