@@ -30,8 +30,18 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def is_remote(place: str | Path) -> bool:
+    """Whether a place is an address, such as s3://bucket/prefix, and not a folder."""
+    return "://" in str(place)
+
+
 def user_path(text: str | Path) -> Path:
-    """A path from a flag, where a leading ``~`` is a home folder; raises `ConfigError` where nobody has it."""
+    """A path from a flag, where a leading ``~`` is a home folder.
+
+    Raises `ConfigError` where nobody has that home, and for an address where only a file or folder serves.
+    """
+    if is_remote(text):
+        raise ConfigError(f"this must be a file or folder of this machine, but got the address {text}.")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

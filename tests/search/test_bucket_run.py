@@ -18,6 +18,9 @@ from search.bucket import scratch_folder, working_folder
 from search.ledger import read_ledger, read_trials, search_state
 from search.run import main
 from tests.s3_server import Proxy
+from trainable.data.fetched import upload_store
+from trainable.data.progress import unwatched
+from trainable.data.store import Store
 from trainable.storage.pieces import read_growing
 from trainable.storage.retry import persist
 from trainable.storage.storage import open_storage
@@ -127,6 +130,23 @@ def test_workers_of_one_trial_keep_it_in_the_bucket(bucket: Bucket) -> None:
     assert state is not None
     assert state.document("report.json")["epoch"] == state.epoch == 2
     assert any(name.startswith("best/") for name in state.objects)
+
+
+def test_data_in_a_bucket_serve_a_search_in_a_folder(bucket: Bucket, s3: Proxy) -> None:
+    """The driver and the slots have caches of their own here, as on two nodes, and slots have no credentials."""
+    data, results = "s3://glance/stores/faces", bucket.tmp_path / "results"
+    store = Store.open(bucket.faces)
+    upload_store(store, data, watch=unwatched)
+    s3.passed.clear()
+    asked = ["--storage", str(results), "--name", "x", "--algo", "random", "--trials", "2", "--max-epochs", "1", *QUICK]
+    assert main([*asked, "--data-path", data]) == 0
+
+    trials = read_trials(results / "x")
+    dataset = json.loads((results / "x" / "experiment.json").read_text())["dataset"]
+    assert [trial.state for trial in trials] == ["FINISHED"] * 2
+    assert (dataset["path"], dataset["content_hash"]) == (data, store.manifest.content_hash)
+    assert (results / "x" / "best" / "model.safetensors").exists()
+    assert 1 <= sum(path.endswith("/train.arrow") for _, path in s3.passed) <= 2
 
 
 class Outage:

@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 
+from trainable.data.fetched import upload_store
+from trainable.data.progress import unwatched
 from trainable.data.store import Store
 from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError
@@ -46,3 +48,14 @@ def test_a_block_of_before_there_were_unseen_classes_has_none_and_an_odd_one_is_
     for odd in (["fear"], {"train": ["fear"]}, 5):
         with pytest.raises(ConfigError, match="unseen classes of a dataset block"):
             recorded_unseen({"unseen": odd})
+
+
+def test_a_store_that_came_from_a_bucket_is_fetched_again_where_it_is_gone(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLANCE_NODE_CACHE", str(tmp_path / "node"))
+    address = (tmp_path / "bucket").as_uri()
+    upload_store(Store.open(faces), address, watch=unwatched)
+    block = describe_data(Store.open(faces), address, UnseenClasses()) | {"store": str(tmp_path / "gone")}
+
+    assert reopen_data(block).path.parent == tmp_path / "node" / "stores"

@@ -119,6 +119,7 @@ def test_an_epoch_is_one_line_under_its_titles():
         (["--max-lost-minutes", "5", "--overfit"], "--overfit must have no --max-lost-minutes"),
         (["--resume", "no-such-run"], "--resume must name the folder of a run"),
         (["--config", "no-such-file.json"], "the config file must be readable"),
+        (["--out", "s3://bucket/run"], "must be a file or folder of this machine, but got the address s3://bucket/run"),
         (["--set", "loss=clop"], "loss must be one of"),
         (["--max-epochs", "0"], "max_epochs >= 1 must hold"),
         (["--dataset", "fer2013"], "must be given a path"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from trainable.errors import StorageError
+from trainable.files import is_remote as is_remote
 
 Moved = Callable[[int], None]
 """Told of so many bytes more; by several threads at a time."""
@@ -101,11 +102,6 @@ class Storage(Protocol):
     def replace(self, key: str, data: bytes, version: str) -> bool:
         """Write a small object in place of the one of that version; False where another lies there by now."""
         ...
-
-
-def is_remote(place: str | Path) -> bool:
-    """Whether a place is an address, such as s3://bucket/prefix, and not a folder."""
-    return "://" in str(place)
 
 
 def open_storage(uri: str) -> Storage:
