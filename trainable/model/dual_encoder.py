@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trainable.config import MAX_LOGIT_SCALE, TrialConfig
 from trainable.errors import ConfigError
 from trainable.model.initialisation import initialise
-from trainable.model.towers import ImageTower, TextTower, build_image_tower, build_text_tower
+from trainable.model.towers import ImageTower, TextTower, Tower, build_image_tower, build_text_tower
 
 
 class ProjectionHead(nn.Sequential):
@@ -57,7 +57,7 @@ class DualEncoder(nn.Module):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Images (B, channels, H, W) in [0, 1] -> unit vectors (B, D), float32."""
-        features = self.image_head(self.image_tower((images - self.mean) / self.std))
+        features = self.image_head(self.image_tower(self.image_tower.normalised(images, self.mean, self.std)))
         return F.normalize(features.float(), dim=-1)
 
     def encode_texts(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -76,14 +76,16 @@ def build_dual_encoder(
 ) -> DualEncoder:
     """Build and initialise the model of one trial; the same config and seed give the same weights.
 
-    `mean` and `std` are those of the training pixels, in [0, 1]. With `weight_init=pretrained` each tower that has
-    weights loads them, and what is left (heads, a built-in tower) starts as `trunc_normal`. Raises `ConfigError` where
-    no tower has weights to load.
+    `mean` and `std` are those of the training pixels, in [0, 1], for an image tower that has none of its own. With
+    `weight_init=pretrained` each tower that has weights loads them, and what is left (heads, a built-in tower) starts
+    as `trunc_normal`. Raises `ConfigError` where no tower has weights to load, or one without any is to keep them.
     """
     pretrained = config.weight_init == "pretrained"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        image_tower = build_image_tower(config.image_tower, image_size, channels, pretrained=pretrained)
+        image_tower = build_image_tower(
+            config.image_tower, image_size, channels, pretrained=pretrained, resolution=config.image_resolution
+        )
         text_tower = build_text_tower(config.text_tower, pretrained=pretrained)
         if pretrained and not (image_tower.has_weights or text_tower.has_weights):
             raise ConfigError(
@@ -92,7 +94,23 @@ def build_dual_encoder(
             )
         model = DualEncoder(image_tower, text_tower, config, mean=mean, std=std, classes=classes)
     _initialise(model, "trunc_normal" if pretrained else config.weight_init, config.seed)
+    _freeze(model, config)
     return model
+
+
+def _freeze(model: DualEncoder, config: TrialConfig) -> None:
+    towers: dict[str, tuple[Tower, str]] = {
+        "image": (model.image_tower, config.image_tower),
+        "text": (model.text_tower, config.text_tower),
+    }
+    for kind, trained_blocks in config.frozen_towers().items():
+        tower, name = towers[kind]
+        if not tower.has_weights:
+            raise ConfigError(
+                f"freeze={config.freeze} must name towers whose weights are loaded, but {kind}_tower {name!r} would "
+                f"keep random ones; use weight_init=pretrained with a folder or hub id, or another freeze, as none."
+            )
+        tower.freeze(trained_blocks, f"{kind}_tower {name!r}")
 
 
 def _initialise(model: DualEncoder, scheme: str, seed: int) -> None:

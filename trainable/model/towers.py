@@ -1,19 +1,18 @@
 """Image and text towers: built-in ones by name, any other by local folder or hub id."""
 
+import inspect
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, ByT5Tokenizer, ResNetConfig, ViTConfig
+from transformers import AutoModel, BertConfig, ByT5Tokenizer, ResNetConfig, ViTConfig
 
 from trainable.errors import ConfigError
-
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
+from trainable.model.blocks import freeze, rest_frozen
+from trainable.model.pretrained import Preprocessing, load_backbone, tower_folder
+from trainable.model.tokenizers import load_tokenizer
 
 Tokenizer = Callable[..., Any]
 
@@ -89,20 +88,63 @@ IMAGE_TOWERS = {
 TEXT_TOWERS = {"bert-tiny": _bert(128, layers=2, heads=2)}  # 0.4 M, over the bytes of the prompt
 
 
-class ImageTower(nn.Module):
-    """A transformers image backbone: normalised images (B, channels, H, W) -> features (B, width).
-
-    A backbone that wants three channels gets gray images thrice, and one of a fixed size gets them resized.
-    """
+class Tower(nn.Module):
+    """A transformers backbone, some of which may keep the weights that it was loaded with."""
 
     def __init__(self, backbone: nn.Module, *, has_weights: bool) -> None:
         super().__init__()
         self.backbone = backbone
         self.has_weights = has_weights
+        self._is_frozen = False
+
+    def freeze(self, trained_blocks: int, name: str) -> None:
+        """Keep all weights, or those below the last blocks, without gradient or dropout: see `blocks.freeze`."""
+        freeze(self.backbone, trained_blocks, name)
+        self._is_frozen = True
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation, in which what is frozen stays."""
+        super().train(mode)
+        if self._is_frozen:
+            rest_frozen(self.backbone)
+        return self
+
+
+class ImageTower(Tower):
+    """A transformers image backbone: normalised images (B, channels, H, W) -> features (B, width).
+
+    A backbone that wants three channels gets gray images thrice. One that was made for a size gets images resized to
+    it, unless it is to run at theirs.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        has_weights: bool,
+        preprocessing: Preprocessing | None = None,
+        resizes: bool = True,
+    ) -> None:
+        super().__init__(backbone, has_weights=has_weights)
+        self.preprocessing = preprocessing or Preprocessing()
         config: Any = backbone.config
         self.width = int(getattr(config, "hidden_size", None) or config.hidden_sizes[-1])
         self.channels = int(config.num_channels)
-        self.image_size: int | None = getattr(config, "image_size", None)
+        made_for: int | None = getattr(config, "image_size", None)
+        self.image_size = (made_for or self.preprocessing.size) if resizes else None
+        interpolates = not resizes and "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
+        self._options = {"interpolate_pos_encoding": True} if interpolates else {}
+        for name in ("mean", "std"):
+            values = getattr(self.preprocessing, name)
+            self.register_buffer(
+                name, None if values is None else torch.tensor(values)[:, None, None], persistent=False
+            )
+
+    def normalised(self, images: Tensor, mean: float, std: float) -> Tensor:
+        """Images in [0, 1] by the tower's own mean and deviation of each channel, else by those given."""
+        if self.mean is None:
+            return (images - mean) / std
+        return (images - self.mean) / self.std  # type: ignore[operator]
 
     def forward(self, images: Tensor) -> Tensor:
         """Features before projection: the pooled output of a convolutional backbone, the class token of a ViT."""
@@ -110,7 +152,7 @@ class ImageTower(nn.Module):
             images = images.expand(-1, self.channels, -1, -1)
         if self.image_size is not None and images.shape[-1] != self.image_size:
             images = F.interpolate(images, size=self.image_size, mode="bilinear", antialias=True)
-        output: Any = self.backbone(images)
+        output: Any = self.backbone(images, **self._options)
         if hasattr(output, "pooler_output") and output.pooler_output is not None:
             pooled: Tensor = output.pooler_output
             return pooled.flatten(1)  # (B, width)
@@ -118,14 +160,12 @@ class ImageTower(nn.Module):
         return tokens[:, 0]  # (B, width)
 
 
-class TextTower(nn.Module):
+class TextTower(Tower):
     """A transformers text backbone: token ids and mask (P, L) -> features (P, width), the mean over real tokens."""
 
     def __init__(self, backbone: nn.Module, tokenizer: Tokenizer, *, has_weights: bool) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, has_weights=has_weights)
         self.tokenizer = tokenizer
-        self.has_weights = has_weights
         config: Any = backbone.config
         self.width = int(config.hidden_size)
 
@@ -165,47 +205,54 @@ class TextTower(nn.Module):
             )
 
 
-def build_image_tower(name: str, image_size: int, channels: int, *, pretrained: bool) -> ImageTower:
+def build_image_tower(
+    name: str, image_size: int, channels: int, *, pretrained: bool, resolution: str = "tower"
+) -> ImageTower:
     """An image tower by built-in name, local folder or hub id, with its weights loaded where asked for.
 
-    Raises `ConfigError` for a name that is none of these.
+    One from a folder or the hub takes images of its own size, or with the `resolution` `data` those of `image_size`.
+    Raises `ConfigError` for a name that is none of these, and for a tower that cannot take that size.
     """
     if name in IMAGE_TOWERS:
         return ImageTower(IMAGE_TOWERS[name](image_size, channels), has_weights=False)
-    return ImageTower(_load_backbone(name, "image_tower", IMAGE_TOWERS, pretrained), has_weights=pretrained)
+    folder = tower_folder(name, "image_tower", IMAGE_TOWERS)
+    backbone = load_backbone(folder, name, "image_tower", IMAGE_TOWERS, pretrained=pretrained)
+    resizes, preprocessing = resolution == "tower", Preprocessing.read(folder)
+    tower = ImageTower(backbone, has_weights=pretrained, preprocessing=preprocessing, resizes=resizes)
+    if not resizes:
+        _require_size(tower, image_size, name)
+    return tower
+
+
+@torch.no_grad()
+def _require_size(tower: ImageTower, image_size: int, name: str) -> None:
+    try:
+        tower.eval()(torch.zeros(1, tower.channels, image_size, image_size))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"image_resolution=data must go with a tower that takes images of {image_size} pixels, but image_tower "
+            f"{name!r} does not ({str(error).strip().splitlines()[0]}); use image_resolution=tower."
+        ) from error
+    finally:
+        tower.train()
 
 
 def build_text_tower(name: str, *, pretrained: bool) -> TextTower:
     """A text tower by built-in name (byte tokens), local folder or hub id. Raises `ConfigError` as the image tower."""
     if name in TEXT_TOWERS:
         return TextTower(TEXT_TOWERS[name](), ByT5Tokenizer(), has_weights=False)
-    backbone = _load_backbone(name, "text_tower", TEXT_TOWERS, pretrained)
-    return TextTower(
-        backbone, _from_files(AutoTokenizer.from_pretrained, name, "text_tower", TEXT_TOWERS), has_weights=pretrained
-    )
-
-
-def _load_backbone(name: str, field: str, known: dict[str, Any], pretrained: bool) -> nn.Module:
-    if pretrained:
-        backbone: nn.Module = _from_files(_load_single_precision, name, field, known)
-        return backbone
-    config = _from_files(AutoConfig.from_pretrained, name, field, known)
-    return AutoModel.from_config(config, dtype=torch.float32)
-
-
-def _load_single_precision(name: str) -> nn.Module:
-    """A backbone as float32, whatever its files hold: autocast and the optimizer start from there."""
-    backbone: nn.Module = AutoModel.from_pretrained(name, dtype=torch.float32)
-    return backbone
-
-
-def _from_files(load: Callable[[str], Any], name: str, field: str, known: dict[str, Any]) -> Any:
+    folder = tower_folder(name, "text_tower", TEXT_TOWERS)
+    backbone: Any = load_backbone(folder, name, "text_tower", TEXT_TOWERS, pretrained=pretrained)
     try:
-        return load(name)
-    except (OSError, ValueError) as error:
-        kind = "folder" if Path(name).is_dir() else "hub id"
+        tokenizer: Any = load_tokenizer(folder, backbone.config.model_type)
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"{field} must be {', '.join(known)}, a local folder written by save_pretrained or a hub id that can be "
-            f"reached, but the {kind} {name!r} did not load: {reason}"
+            f"text_tower {name!r} must have a tokenizer in its folder, but none loads: {reason}"
         ) from error
+    if len(tokenizer) > backbone.config.vocab_size:
+        raise ConfigError(
+            f"a tokenizer must fit its text tower's vocabulary of {backbone.config.vocab_size}, but that of {name!r} "
+            f"has {len(tokenizer)} tokens; check the files in its folder."
+        )
+    return TextTower(backbone, tokenizer, has_weights=pretrained)

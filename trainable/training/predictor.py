@@ -51,6 +51,7 @@ def save_model(
         return
     if config.image_tower not in IMAGE_TOWERS:
         model.image_tower.backbone.config.save_pretrained(folder / "image_tower")  # type: ignore[operator, union-attr]
+        model.image_tower.preprocessing.write(folder / "image_tower")
     if config.text_tower not in TEXT_TOWERS:
         model.text_tower.backbone.config.save_pretrained(folder / "text_tower")  # type: ignore[operator, union-attr]
         model.text_tower.tokenizer.save_pretrained(folder / "text_tower")  # type: ignore[attr-defined]
@@ -153,4 +154,4 @@ def _local(config: TrialConfig, folder: Path) -> TrialConfig:
     """The config with its outside towers read from `folder` and no weights fetched: they come from the file."""
     image = config.image_tower if config.image_tower in IMAGE_TOWERS else str(folder / "image_tower")
     text = config.text_tower if config.text_tower in TEXT_TOWERS else str(folder / "text_tower")
-    return replace(config, image_tower=image, text_tower=text, weight_init="trunc_normal")
+    return replace(config, image_tower=image, text_tower=text, weight_init="trunc_normal", freeze="none")

@@ -18,6 +18,7 @@ from trainable.data.augmentation import augment, mix
 from trainable.data.sampler import BalancedSampler
 from trainable.data.vocabulary import prompts
 from trainable.errors import CheckpointError, ConfigError, DivergedError
+from trainable.model.blocks import rate_factors
 from trainable.model.dual_encoder import DualEncoder, build_dual_encoder
 from trainable.model.tower_options import apply_tower_options
 from trainable.training.checkpoint import load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
@@ -267,19 +268,21 @@ def _require_votes(config: TrialConfig, data: DeviceData) -> None:
 def build_optimizer(model: DualEncoder, config: TrialConfig) -> torch.optim.AdamW:
     """AdamW (arXiv 1711.05101) with weight decay on matrices and kernels alone: not on biases, norms, logit scale.
 
-    Each group's `factor` is its share of the scheduled learning rate.
+    Each group's `factor` is its share of the scheduled learning rate. Weights that are frozen are in none.
     """
-    text_tower = set(model.text_tower.parameters())
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {
-            "params": [p for p in trained if (p in text_tower) == is_text and (p.ndim > 1) == is_decayed],
-            "weight_decay": config.weight_decay if is_decayed else 0.0,
-            "factor": config.text_learning_rate_factor if is_text else 1.0,
-        }
-        for is_text in (False, True)
-        for is_decayed in (False, True)
-    ]
+    towers = (
+        (model.image_tower.backbone, config.image_tower, config.image_learning_rate_factor),
+        (model.text_tower.backbone, config.text_tower, config.text_learning_rate_factor),
+    )
+    factors = {
+        weight: factor for tower in towers for weight, factor in rate_factors(*tower, layer_decay=config.layer_decay)
+    }
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for weight in model.parameters():
+        if weight.requires_grad:
+            key = (factors.get(weight, 1.0), config.weight_decay if weight.ndim > 1 else 0.0)
+            grouped.setdefault(key, []).append(weight)
+    groups = [{"params": g, "factor": factor, "weight_decay": decay} for (factor, decay), g in grouped.items()]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAM_BETAS, fused=True)
 
 
