@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ import ray
 from ray.util.state import list_actors
 
 from trainable.config import TrialConfig
+from trainable.slot import worker_group
 from trainable.slot.failure import Failure, WorkerError
-from trainable.slot.mailbox import Answer
-from trainable.slot.runner import InProcessRunner, WorkersLostError
+from trainable.slot.mailbox import Answer, Outcome
+from trainable.slot.notice import give_notice
+from trainable.slot.runner import Cut, InProcessRunner, WorkersLostError
 from trainable.slot.worker_group import WorkerGroup, WorkerGroupOptions, _build_trainer, explain_loss, in_step
 
 CONFIG = TrialConfig(
@@ -179,3 +182,28 @@ def test_a_loss_says_which_worker_died_and_how() -> None:
     assert explain_loss(WorkerGroupError("long", {1: died})) == "workers died (worker 1: The actor died.)"
     assert explain_loss(ControllerError(ValueError("no room"))).startswith("the group of workers failed: ")
     assert explain_loss(OSError("disk full")) == "the group of workers could not run: OSError: disk full"
+
+
+def done(value: Any) -> Answer:
+    return Answer(value=value, failure=None, user_error=False, device_broken=False, exchanges=5)
+
+
+def test_an_epoch_that_the_ranks_cut_has_the_notice_of_any_of_them() -> None:
+    group: Any = WorkerGroup(WorkerGroupOptions(store="", workers=2, threads=1, gpus=0))
+    answers = {1: done(Cut(0.5, "AWS takes it")), 0: done(Cut(0.5))}
+    group._group = SimpleNamespace(call=lambda verb: Outcome(answers, None))
+
+    assert group.run_epoch() == Cut(0.5, "AWS takes it")
+
+
+def test_a_slot_that_gets_notice_while_it_waits_hands_it_on_to_all_ranks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    members = [SimpleNamespace(execute=SimpleNamespace(remote=lambda *order: told.append(order)))] * 2
+    looks = iter([[], [], ["answered"]])
+    stand_in = SimpleNamespace(wait=lambda calls, timeout: (next(looks), []), get=lambda call: call)
+    monkeypatch.setattr(worker_group, "ray", stand_in)
+    monkeypatch.setattr(worker_group.NOTICE, "_reason", "its process got SIGTERM")
+    group = SimpleNamespace(_mailbox=SimpleNamespace(members=SimpleNamespace(remote=lambda: members)))
+
+    assert worker_group._Group._answer(group, "outcome") == "outcome"  # type: ignore[arg-type]
+    assert told == [(give_notice, "its process got SIGTERM")] * 2
