@@ -75,7 +75,9 @@ class SearchOptions:
         0, "Search", "how many of the best configs are trained again with further seeds, after the search", metavar="K"
     )
 
-    dataset: str = _option("synthetic", "Data", "synthetic (built in), fer2013 or folder", metavar="NAME")
+    dataset: str = _option(
+        "synthetic", "Data", "synthetic (built in), fer2013, ferplus, affectnet or folder", metavar="NAME"
+    )
     data_path: str | None = _option(
         None,
         "Data",

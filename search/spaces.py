@@ -136,8 +136,16 @@ SPACES: dict[str, Space] = {
         "scratch, and mixed images, weight decay and loss: for unseen classes that are made of seen ones",
     ),
     "pretrained": Space(
-        {**_STUDY, "learning_rate": LogUniform(1e-6, 1e-4), "weight_init": Fixed("pretrained")},
-        "towers with weights to load: give them by --set image_tower=... and --set text_tower=...",
+        {
+            **_STUDY,
+            "image_learning_rate_factor": LogUniform(1e-3, 1.0),
+            "text_learning_rate_factor": LogUniform(1e-3, 1.0),
+            "layer_decay": Uniform(0.6, 1.0),
+            "freeze": Choice(("none", "image", "text", "both")),
+            "weight_init": Fixed("pretrained"),
+        },
+        "towers with weights to load, by --set image_tower=... and --set text_tower=...: the study's ranges for heads, "
+        "shares of that rate for the towers, layer decay, and which tower keeps its weights",
     ),
 }
 

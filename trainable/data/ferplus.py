@@ -126,8 +126,8 @@ def _voted(row: Row | BrokenRecord, min_share: float) -> AnyRecord:
     if votes is None:
         reason = f"its votes must be {len(VOTED)} numbers of at least 0, but are {row.votes!r}"
         return BrokenRecord(origin=row.origin, reason=reason)
-    if reason := _reason_against(votes, min_share):
-        return LeftOut(reason=reason)
+    if (against := _reason_against(votes, min_share)) is not None:
+        return LeftOut(reason=against)
     emotions = votes[: len(CLASSES)][_IN_ORDER]
     return record_of(row, int(emotions.argmax()), tuple((emotions / emotions.sum()).tolist()))
 

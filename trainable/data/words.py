@@ -148,5 +148,5 @@ ALIASES = {
     "awe": "awed",
     "hateful": "hatred",
     "disgusted_surprise": "disgustedly_surprised",
-}
-"""Other spellings of a class's name, as data sets and people write them."""
+} | {name.replace("/", "_"): name for name in KOTE if "/" in name}
+"""Other spellings of a class's name, as data sets, people and names of folders write them."""

@@ -108,7 +108,7 @@ def _freeze(model: DualEncoder, config: TrialConfig) -> None:
         if not tower.has_weights:
             raise ConfigError(
                 f"freeze={config.freeze} must name towers whose weights are loaded, but {kind}_tower {name!r} would "
-                f"keep random ones; use weight_init=pretrained with a folder or hub id, or another freeze, as none."
+                f"keep random ones; load it by weight_init=pretrained, or leave it out, such as by --set freeze=none."
             )
         tower.freeze(trained_blocks, f"{kind}_tower {name!r}")
 

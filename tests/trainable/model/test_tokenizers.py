@@ -29,7 +29,9 @@ def write_model(file: Path, pieces: list[str], kind: int = 1) -> None:
 
 def write_kobert(folder: Path, pieces: list[str] = SPECIAL + WORDS, model: str = "spiece.model") -> str:
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    AutoModel.from_config(BertConfig(vocab_size=len(SPECIAL + WORDS), **sizes)).save_pretrained(folder)
+    AutoModel.from_config(BertConfig(vocab_size=max(len(pieces), len(SPECIAL + WORDS)), **sizes)).save_pretrained(
+        folder
+    )
     write_model(folder / model, pieces)
     return str(folder)
 
