@@ -14,7 +14,6 @@ log/              what Ray prints
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -27,7 +26,7 @@ from typing import Any, Self
 from search.ledger import LEDGER_NAME, Report, TrialRecord
 from search.ledger_file import plain
 from trainable.errors import ExperimentError
-from trainable.files import read_json, write_json
+from trainable.files import json_object, read_json, write_json
 
 MANIFEST_VERSION = 1
 CHECKPOINTS = "checkpoints"
@@ -146,16 +145,12 @@ class Experiment:
     def read_manifest(self) -> dict[str, Any]:
         """What `experiment.json` holds; raises `ExperimentError`."""
         try:
-            document = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+            document = json_object(self.manifest_path.read_bytes(), self.manifest_path)
         except OSError as error:
             raise ExperimentError(
                 f"an experiment folder must hold a readable experiment.json, but {self.manifest_path}: "
                 f"{error.strerror}. Give the folder of one search, such as results/demo."
             ) from error
-        except ValueError as error:
-            raise ExperimentError(f"{self.manifest_path} must hold JSON, but: {error}.") from error
-        if not isinstance(document, dict):
-            raise ExperimentError(f"{self.manifest_path} must hold a JSON object, but holds {type(document).__name__}.")
         if not isinstance(document.get("dataset", {}), dict):
             raise self._without_data(document["dataset"])
         return document

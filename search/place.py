@@ -1,7 +1,6 @@
 """Where the experiments of a search lie: in a folder that all nodes see, or in a bucket."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from search.experiment import Experiment, require_usable
 from search.ledger import TrialRecord
+from trainable.files import json_object
 from trainable.slot.node_data import new_desk_name
 from trainable.slot.tasks import evaluate_model
 from trainable.storage.storage import is_remote
@@ -162,5 +162,5 @@ def begun(where: str) -> tuple[Path, str, dict[str, Any]]:
     from trainable.storage.working_copy import read_manifest
 
     place, name = split_uri(where)
-    manifest = json.loads(read_manifest(open_storage(place), name))
+    manifest = json_object(read_manifest(open_storage(place), name), f"{where.rstrip('/')}/experiment.json")
     return working_folder(place) / name, place, manifest

@@ -51,13 +51,19 @@ def user_path(text: str | Path) -> Path:
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None where there is no such file. Raises `ExperimentError` where it holds something else."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return json_object(path.read_bytes(), path)
     except FileNotFoundError:
         return None
+
+
+def json_object(data: bytes, where: object) -> dict[str, Any]:
+    """What is a JSON object in UTF-8; raises `ExperimentError`, which names `where` it lies, for anything else."""
+    try:
+        document = json.loads(data)
     except ValueError as error:
-        raise ExperimentError(f"{path} must hold a JSON object, but: {error}. Restore or remove it.") from error
+        raise ExperimentError(f"{where} must hold a JSON object, but: {error}. Restore or remove it.") from error
     if not isinstance(document, dict):
-        raise ExperimentError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
+        raise ExperimentError(f"{where} must hold a JSON object, but holds a {type(document).__name__}.")
     return document
 
 

@@ -1,6 +1,7 @@
 """What a search says of a bucket that it cannot use, before Ray is started."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def test_a_search_that_goes_on_asks_what_the_bucket_says_it_was_asked() -> None:
         parse_options(["--resume", f"{PLACE}/nothing"])
 
 
+@pytest.mark.parametrize("manifest", [b"{", b"[]"])
+def test_a_garbled_manifest_in_a_bucket_is_a_sentence(manifest: bytes) -> None:
+    open_storage(PLACE).put("x/experiment.json", manifest)
+    with pytest.raises(ExperimentError, match=f"{PLACE}/x/experiment.json must hold a JSON object, but"):
+        parse_options(["--resume", f"{PLACE}/x/"])
+
+
 def test_a_search_that_another_one_writes_to_is_not_taken_over(capsys: pytest.CaptureFixture[str]) -> None:
     asked = parse_options(["--storage", PLACE])
     storage = open_storage(PLACE)
@@ -99,13 +107,16 @@ def test_a_search_that_lost_its_bucket_to_another_uploads_no_more(
     assert storage.get("x/lease.json") == b'{"id": "another"}'
 
 
-def test_what_could_not_be_uploaded_is_said_with_where_it_lies(s3: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_could_not_be_uploaded_is_said_with_where_it_lies(
+    s3: Proxy, monkeypatch: pytest.MonkeyPatch, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
     monkeypatch.setattr("search.bucket.QUIET_SECONDS", 0.2)
     monkeypatch.setattr("search.bucket.PATIENCE_SECONDS", 0.2)
     said: list[str] = []
     place = BucketPlace(PLACE)
     experiment = Experiment.create(place.folder, "x", MANIFEST)
     with place.mirrored(experiment, said.append):
+        assert eventually(lambda: "x/experiment.json" in open_storage(PLACE).sizes("x/"))
         s3.go_down()
         (experiment.path / "ledger.jsonl").write_text("{}\n")
     s3.come_up()
