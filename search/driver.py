@@ -20,7 +20,13 @@ from search.options import METRICS, SearchOptions
 from search.pbt import ranges_of
 from search.place import FolderPlace, Place
 from search.points import untried
-from search.ray_patches import keys_stay_in_memory, lost_slots_are_deaths, lost_trials_recover
+from search.ray_patches import (
+    idle_slots_are_released,
+    keys_stay_in_memory,
+    lost_slots_are_deaths,
+    lost_trials_recover,
+    slots_may_die_between_trials,
+)
 from search.recorder import Recorder
 from search.resume import rebuild, settle
 from search.schedulers import SchedulerOptions, build_scheduler
@@ -135,7 +141,14 @@ def run_trials(search: Search, source: TrialSource, recorder: Recorder, tick: Ca
     def recovers(trial: Any) -> bool:
         return may_recover(trial, recorder, search.options.max_failures)
 
-    with _interruptible(recorder), lost_slots_are_deaths(), lost_trials_recover(recovers), keys_stay_in_memory():
+    with (
+        _interruptible(recorder),
+        lost_slots_are_deaths(),
+        lost_trials_recover(recovers),
+        slots_may_die_between_trials(),
+        keys_stay_in_memory(),
+        idle_slots_are_released(lambda: source.idle),
+    ):
         try:
             tuner.fit()
         finally:

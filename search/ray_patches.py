@@ -10,6 +10,7 @@ from ray._private.utils import detect_fate_sharing_support
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 
@@ -47,6 +48,47 @@ def lost_slots_are_deaths() -> Iterator[None]:
         yield
     finally:
         RayActorManager._actor_task_failed = original
+
+
+@contextlib.contextmanager
+def slots_may_die_between_trials() -> Iterator[None]:
+    """Let a trial whose slot died before it took the trial wait for another slot.
+
+    Tune hands such an error on twice: at the first it puts the trial back into its queue, at the second it fails it. It
+    would also go on taking the trial for one that a slot is about to get.
+    """
+    original = TuneController._trial_task_failure
+
+    def trial_task_failure(self: TuneController, trial: Trial, exception: Exception) -> None:
+        if isinstance(exception, RayActorError) and trial.status == Trial.PENDING:
+            return
+        self._resetting_trials.discard(trial)
+        original(self, trial, exception)
+
+    TuneController._trial_task_failure = trial_task_failure
+    try:
+        yield
+    finally:
+        TuneController._trial_task_failure = original
+
+
+@contextlib.contextmanager
+def idle_slots_are_released(idle: Callable[[], bool]) -> Iterator[None]:
+    """End the slots that wait for a trial, with all that they hold, while `idle` says that there is none for them.
+
+    Tune keeps one until its searcher says that no trial will ever come: for trials of eight GPUs a whole node, which
+    the autoscaler would stop, until the last trial has ended.
+    """
+    original = TuneController._cleanup_cached_actors
+
+    def cleanup(self: TuneController, force_all: bool = False) -> None:
+        original(self, force_all=force_all or (idle() and not self._staged_trials))
+
+    TuneController._cleanup_cached_actors = cleanup
+    try:
+        yield
+    finally:
+        TuneController._cleanup_cached_actors = original
 
 
 @contextlib.contextmanager

@@ -62,10 +62,13 @@ class TrialSource:
         self._unfinished = deque(trial.trial_id for trial in begun if not trial.ended and trial.state != "PAUSED")
         self._out: set[str] = set()
         self._exhausted = False
+        self.idle = False
+        """Whether the last slot that asked got no trial, and none has given its slot back since."""
 
     def next(self) -> TrialRecord | Nothing:
         """The trial for a free slot."""
         trial_id = self._next_id() or self._last_one()
+        self.idle = trial_id is None
         if trial_id is None:
             return Nothing.NOW if self._out else Nothing.EVER
         inheritance = self._scheduler.inherits(trial_id)
@@ -170,6 +173,7 @@ class TrialSource:
 
     def _forget(self, trial_id: str) -> None:
         """No slot has the trial, and none will get it as one that was cut off."""
+        self.idle = False
         self._out.discard(trial_id)
         if trial_id in self._unfinished:
             self._unfinished.remove(trial_id)

@@ -44,11 +44,11 @@ def ray_cluster() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def eventually() -> Callable[[Callable[[], bool]], bool]:
-    """Look at a condition until it holds; False when it does not within a minute."""
+def eventually() -> Callable[..., bool]:
+    """Look at a condition until it holds; False when it does not within a minute, or so many seconds."""
 
-    def look(condition: Callable[[], bool]) -> bool:
-        deadline = time.monotonic() + 60
+    def look(condition: Callable[[], bool], seconds: float = 60) -> bool:
+        deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
                 return False

@@ -139,6 +139,35 @@ def _holders() -> dict[str, Any]:
     return groups | {key: name for key, name in alive.items() if name != SINGLETON}
 
 
+AddNode = Callable[..., Any]
+
+
+@pytest.fixture
+def add_node(ray_cluster: str, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[AddNode]:
+    """Starts a further raylet on this machine, as an autoscaler would, and gives Ray's `Node` of it.
+
+    (`ray.cluster_utils.Cluster` would start a second head beside that of the session; `ray start` would leave an
+    address on the machine.)
+    """
+    import ray
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    started = []
+
+    def add(cpus: int, gpus: int = 0, resources: dict[str, float] | None = None) -> Node:
+        ports = dict.fromkeys(("node_manager_port", "min_worker_port", "max_worker_port"), 0)
+        params = RayParams(gcs_address=ray_cluster, num_cpus=cpus, num_gpus=gpus, resources=resources, **ports)
+        params.update(object_store_memory=100_000_000, dashboard_agent_listen_port=None, include_log_monitor=False)
+        started.append(Node(params, head=False, shutdown_at_exit=True, spawn_reaper=True))
+        return started[-1]
+
+    yield add
+    for node in started:
+        node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+    assert eventually(lambda: sum(node["Alive"] for node in ray.nodes()) == 1)
+
+
 @pytest.fixture
 def free_resources(ray_cluster: str, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[None]:
     """Fails a test that leaves the cluster with less free than before it, or with a new actor or placement group."""

@@ -10,8 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 import ray
-from ray._private.node import Node as RayNode
-from ray._private.parameter import RayParams
 
 from search import growth
 from search.cluster import Growth
@@ -173,31 +171,9 @@ def test_a_search_that_runs_elsewhere_asks_the_head(autoscaler: None, monkeypatc
     assert find_growth([Node(cpus=2, gpus=0, is_head=True)], pytest.fail) == Growth(nodes=(FOUR,), most=1)
 
 
-@pytest.fixture
-def start_node(ray_cluster: str, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[Callable[[], None]]:
-    """Starts what the autoscaler would: a node of 4 CPUs. (`ray start` would leave an address on the machine.)"""
-    started: list[RayNode] = []
-
-    def start() -> None:
-        ports = {
-            "node_manager_port": 0,
-            "min_worker_port": 0,
-            "max_worker_port": 0,
-            "dashboard_agent_listen_port": None,
-        }
-        params = RayParams(gcs_address=ray_cluster, num_cpus=4, object_store_memory=100_000_000, **ports)
-        params.include_log_monitor = False
-        started.append(RayNode(params, head=False, shutdown_at_exit=True, spawn_reaper=True))
-
-    yield start
-    for node in started:
-        node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
-    assert eventually(lambda: sum(node["Alive"] for node in ray.nodes()) == 1)
-
-
 @pytest.mark.e2e
 def test_a_search_waits_for_a_node_that_the_autoscaler_may_start(
-    autoscaler: None, ray_cluster: str, start_node: Callable[[], None], faces: Path, tmp_path: Path
+    autoscaler: None, ray_cluster: str, add_node: Callable[..., object], faces: Path, tmp_path: Path
 ) -> None:
     short = ["--trials", "2", "--max-epochs", "1", "--set", "epoch_samples=64", "--set", "embedding_dim=16"]
     where = ["--data-path", str(faces), "--storage", str(tmp_path), "--name", "grown"]
@@ -211,7 +187,7 @@ def test_a_search_waits_for_a_node_that_the_autoscaler_may_start(
     try:
         assert search.stdout is not None
         lines = [search.stdout.readline() for _ in range(3)]
-        start_node()
+        add_node(cpus=4)
         output, _ = search.communicate(timeout=200)
     finally:
         search.kill()

@@ -8,9 +8,12 @@ from ray._private import services
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.utils.object_cache import _ObjectCache
 
 from search.ray_patches import (
+    idle_slots_are_released,
     keys_stay_in_memory,
     local_cluster_apart,
     lost_slots_are_deaths,
@@ -56,6 +59,27 @@ def test_other_errors_still_raise_and_tune_is_left_as_it_was() -> None:
         fail_task(ValueError("a bug"))
 
     assert RayActorManager._actor_task_failed is before
+
+
+@pytest.mark.parametrize(("idle", "staged", "ended"), [(True, [], 1), (False, [], 0), (True, ["trial"], 0)])
+def test_the_one_slot_that_tune_keeps_waiting_is_ended_where_it_waits_in_vain(
+    idle: bool, staged: list[str], ended: int
+) -> None:
+    removed: list[Any] = []
+    slot = SimpleNamespace(set_on_stop=lambda _: None, set_on_error=lambda _: None)
+    controller: Any = SimpleNamespace(
+        _search_alg=SimpleNamespace(is_finished=lambda: False),
+        _staged_trials=set(staged),
+        _actor_cache=_ObjectCache(),
+        _remove_actor=lambda tracked_actor: removed.append(tracked_actor),
+    )
+    controller._actor_cache.cache_object("8 GPUs", slot)
+    TuneController._cleanup_cached_actors(controller)
+    assert not removed
+
+    with idle_slots_are_released(lambda: idle):
+        TuneController._cleanup_cached_actors(controller)
+    assert removed == [slot] * ended
 
 
 def test_it_is_not_tune_that_says_how_often_a_trial_may_be_lost() -> None:

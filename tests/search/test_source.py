@@ -98,6 +98,20 @@ def test_new_trials_are_drawn_recorded_and_counted(tmp_path: Path) -> None:
     assert bench.recorder.trials["trial_0001"].config["max_epochs"] == 2
 
 
+def test_a_slot_is_idle_from_when_it_got_nothing_until_another_is_free(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    first, second = bench.next_id(), bench.next_id()
+    assert not bench.source.idle
+
+    bench.source.completed(first)
+    assert not bench.source.idle  # nobody has asked yet
+    bench.source.next()
+    assert bench.source.idle
+
+    bench.source.paused(second)
+    assert not bench.source.idle
+
+
 def test_there_is_nothing_more_once_every_trial_has_ended(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for trial_id in (bench.next_id(), bench.next_id()):

@@ -9,9 +9,8 @@ new one.
 A slot that gets notice within a trial saves a checkpoint, returns what is saved, and raises `SlotPreempted` from the
 `step` after that: the trial goes on elsewhere.
 
-What stays open: a process that is killed while it waits between two trials fails the next one (state FAILED, kind
-`SlotDied`). Tune notices the death only in the reset, and handles that error twice: once it puts the trial back into
-the queue, then it fails it.
+A process that is killed while it waits between two trials would fail the next one: Tune notices the death only in the
+reset, and handles that error twice. `search.ray_patches` lets such a trial wait for another slot.
 """
 
 from typing import Any
