@@ -61,13 +61,14 @@ def _read_best(path: Path) -> dict[str, Any]:
 
 def _table(classes: Mapping[str, Mapping[str, Any]]) -> Table:
     """Every compound, those whose name says no parts last."""
-    table = Table("compound", "images", "among the test compounds", "among all", "both parts nearest")
-    for name, figures in sorted(classes.items(), key=lambda item: "both_parts" not in item[1]):
-        if "both_parts" not in figures and not any(column.footer for column in table.columns):
-            table.add_section()
+    table = Table("compound", "images", "among these", "among all", "both parts nearest")
+    named = {name: figures for name, figures in classes.items() if "both_parts" in figures}
+    for name, figures in (*named.items(), *(item for item in classes.items() if item[0] not in named)):
         shares = [figures[key] for key in ("accuracy", "generalised_accuracy")]
-        both = f"{figures['both_parts']:.3f}" if "both_parts" in figures else "–"
+        both = f"{figures['both_parts']:.3f}" if name in named else "–"
         table.add_row(name, str(figures["images"]), *(f"{share:.3f}" for share in shares), both)
+        if len(table.rows) == len(named):
+            table.add_section()
     return table
 
 

@@ -64,8 +64,8 @@ class TrialConfig:
     """Whether an image belongs to all classes that people voted for, by their shares, instead of to the likeliest; the
     data set must have votes."""
     mixing: float = 0.0
-    """Share of a batch's images that are the mean of two, and belong to the classes of both: it teaches a model to see
-    several emotions in one face, as the unseen compound ones are."""
+    """Share of a batch's images that are the mean of two, and belong to the classes of both: meant to teach a model to
+    see several emotions in one face, as in the unseen compound ones."""
     learn_logit_scale: bool = True
     """Whether the logit scale is trained or stays at its start."""
     language: str = "en"
