@@ -168,6 +168,7 @@ class TextTower(Tower):
         self.tokenizer = tokenizer
         config: Any = backbone.config
         self.width = int(config.hidden_size)
+        self.max_tokens = min(MAX_TOKENS, getattr(config, "max_position_embeddings", MAX_TOKENS))
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Masked mean of the last hidden states."""
@@ -181,7 +182,9 @@ class TextTower(Tower):
 
         Raises `ConfigError` where distinct prompts get the same ids, or where many tokens are unknown.
         """
-        encoded = self.tokenizer(prompts, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        encoded = self.tokenizer(
+            prompts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
         tokens: Tensor = encoded["input_ids"]
         distinct = len({tuple(row) for row in tokens.tolist()})
         if distinct < len(set(prompts)):

@@ -185,6 +185,13 @@ class TestWeights:
         with pytest.raises(ConfigError, match=r"fit its text tower's vocabulary of 5, but that of .* has 9 tokens"):
             build_text_tower(folder, pretrained=True)
 
+    def test_a_prompt_is_cut_to_the_positions_that_a_tower_has(self, tmp_path: Path) -> None:
+        folder = write_bert(tmp_path)
+        config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=4, **SIZES)
+        AutoModel.from_config(config).save_pretrained(folder)
+        text = build_text_tower(folder, pretrained=True)
+        assert text(*text.tokenize(["a happy face", "a sad face"])).shape == (2, 16)
+
 
 class TestFreezing:
     @staticmethod
