@@ -143,9 +143,13 @@ class HostedResources(FixedAcquiredResources):
 
 
 class HostedPlaces(FixedResourceManager):
-    """Stands in for Tune's placement groups."""
+    """Stands in for Tune's placement groups. There is always room: Tune asks for no more slots than there may be."""
 
     _resource_cls = HostedResources  # type: ignore[assignment]
+
+    def has_resources_ready(self, resource_request: Any) -> bool:
+        """Whether such a place was asked for; counting those that are taken would cost more than all else."""
+        return resource_request in self._requested_resources
 
 
 @contextmanager
