@@ -15,7 +15,7 @@ from ray import cloudpickle, tune
 from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.search import Searcher
 
-from trainable.slot.notice import NOTICE, catch_sigterm
+from trainable.slot import notice
 from trainable.slot.runner import Cut
 from trainable.slot.slot import Slot, SlotOptions
 from trainable.slot.trial_slot import SlotPreempted, SlotRetired, TrialSlot
@@ -90,20 +90,20 @@ class Terminated(Replay):
         if self._is_b and self.epoch == 1 and not self._cut:
             os.kill(os.getpid(), signal.SIGTERM)
             deadline = time.monotonic() + 60
-            while NOTICE.reason is None and time.monotonic() < deadline:
+            while notice.NOTICE.reason is None and time.monotonic() < deadline:
                 time.sleep(0.01)
-            return Cut(1.5, NOTICE.reason)
+            return Cut(1.5, notice.NOTICE.reason)
         return super().run_epoch()
 
     def save(self, folder: Path) -> None:
-        if self._is_b and NOTICE.reason:
+        if self._is_b and notice.NOTICE.reason:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "epochs").write_text("1.5")
 
 
 class TerminatedSlot(ReplaySlot):
     def runner(self) -> Replay:
-        catch_sigterm()
+        notice.catch_sigterm()
         return Terminated()
 
 
@@ -176,8 +176,9 @@ def test_a_leaking_slot_retires_and_its_next_trial_runs_on_a_fresh_one(
 
 
 def test_a_slot_that_gets_sigterm_saves_its_trial_which_goes_on_on_a_fresh_one(
-    ray_cluster: str, tmp_path: Path
+    ray_cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # as a search does
     watch = run_four(TerminatedSlot, tmp_path, max_failures=0)
 
     assert (watch.saved, watch.recovered, watch.failed) == ([("b", 1.5)], ["b"], [])
