@@ -12,6 +12,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from trainable.errors import run_command
 if TYPE_CHECKING:
     from search.driver import Search
     from search.ending import Ending
+    from search.experiment import Experiment
     from search.head_start import HeadStart
     from search.options import SearchOptions
     from search.place import Place
@@ -28,7 +30,20 @@ if TYPE_CHECKING:
     from search.spaces import Space
     from trainable.data.store import Store
     from trainable.data.unseen import UnseenClasses
-    from trainable.slot.cluster import Node
+    from trainable.slot.cluster import Node, TrialResources
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What was asked, read and found to fit together, before there is a cluster."""
+
+    options: "SearchOptions"
+    space: "Space"
+    head_start: "HeadStart"
+    store: "Store"
+    unseen: "UnseenClasses"
+    place: "Place"
+    argv: Sequence[str] | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,8 +69,17 @@ def _run(argv: Sequence[str] | None) -> int:
         if options.resume is None:
             place.require_usable(options.name)
         store, unseen = _open_data(options)
+        asked = _Asked(
+            options=options,
+            space=space,
+            head_start=head_start,
+            store=store,
+            unseen=unseen,
+            place=place,
+            argv=argv,
+        )
         with Quiet(place.folder) as quiet:
-            search, recorder, ending, untested = _search(options, space, head_start, store, unseen, place, quiet, argv)
+            search, recorder, ending, untested = _search(asked, quiet)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
         print_summary(Console(), search, recorder, ending.state, untested)
     if ending.broken is not None:
@@ -88,16 +112,7 @@ def _open_data(options: "SearchOptions") -> "tuple[Store, UnseenClasses]":
     return store, unseen
 
 
-def _search(
-    options: "SearchOptions",
-    space: "Space",
-    head_start: "HeadStart",
-    store: "Store",
-    unseen: "UnseenClasses",
-    place: "Place",
-    quiet: "Quiet",
-    argv: Sequence[str] | None,
-) -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
+def _search(asked: _Asked, quiet: "Quiet") -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
     from search.budget import slot_of
     from search.ending import files_usable, terminable
@@ -111,14 +126,14 @@ def _search(
         stack.enter_context(files_usable())
         stack.enter_context(terminable())
         with local_cluster_apart():
-            nodes = stack.enter_context(connected(quiet.say, dashboard=options.workers_per_trial > 1))
+            nodes = stack.enter_context(connected(quiet.say, dashboard=asked.options.workers_per_trial > 1))
         stack.enter_context(terminable())
-        stack.enter_context(place.connected(quiet.say))
-        search = _prepare(options, space, head_start, store, unseen, place, nodes, quiet, argv)
+        stack.enter_context(asked.place.connected(quiet.say))
+        search = _prepare(asked, nodes, quiet)
         quiet.keep(search.experiment.log / "ray.log")
-        stack.enter_context(place.mirrored(search.experiment, quiet.say))
+        stack.enter_context(asked.place.mirrored(search.experiment, quiet.say))
         with LedgerWriter(search.experiment.ledger_path) as ledger:
-            if options.resume is not None:
+            if asked.options.resume is not None:
                 search.experiment.note_resume(search.manifest)
             ledger.search_started(slot_of(search.resources))
             recorder, ending = run_passes(search, ledger, quiet)
@@ -126,32 +141,50 @@ def _search(
     return search, recorder, ending, untested
 
 
-def _prepare(
-    options: "SearchOptions",
-    space: "Space",
-    head_start: "HeadStart",
-    store: "Store",
-    unseen: "UnseenClasses",
-    place: "Place",
-    nodes: "list[Node]",
-    quiet: "Quiet",
-    argv: Sequence[str] | None,
-) -> "Search":
+def _prepare(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "Search":
     """Fit the search to the cluster, try it, and make the experiment's folder."""
-    from search.cluster import count_slots, explain_wait, resources_of, slots_on
     from search.confirm import asks_more
     from search.driver import Search
-    from search.experiment import Experiment
-    from search.growth import find_growth
     from search.manifest import build_manifest
     from search.points import to_manifest
+    from trainable.slot.cluster import current_nodes
+
+    options, space, head_start, store, unseen = asked.options, asked.space, asked.head_start, asked.store, asked.unseen
+    earlier = head_start.earlier_trials(options, space, store, unseen, quiet.say)
+    resources, slots = _try_out(asked, nodes, quiet)
+    nodes = current_nodes()
+    manifest = build_manifest(
+        options, space, store, unseen, nodes=nodes, resources=resources, slots=slots, argv=asked.argv
+    )
+    manifest["points"] = to_manifest(head_start.points, space)
+    experiment = _open_experiment(asked, manifest)
+    return Search(
+        options=options,
+        space=space,
+        store=store,
+        unseen=unseen,
+        nodes=nodes,
+        resources=resources,
+        slots=slots,
+        experiment=experiment,
+        place=asked.place,
+        manifest=manifest,
+        points=head_start.points,
+        earlier=earlier,
+        more_asked=options.resume is not None and asks_more(options, experiment.read_manifest()["options"]),
+    )
+
+
+def _try_out(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "tuple[TrialResources, int]":
+    """What a trial takes and how many run at one time, once a batch of each kind has been trained where they will."""
+    from search.cluster import count_slots, explain_wait, resources_of, slots_on
+    from search.growth import find_growth
     from search.preflight import preflight
     from trainable.data.fetched import reference
-    from trainable.slot.cluster import current_nodes
     from trainable.slot.stored_tasks import fetch_on_nodes
     from trainable.storage.storage import is_remote
 
-    earlier = head_start.earlier_trials(options, space, store, unseen, quiet.say)
+    options = asked.options
     growth = find_growth(nodes, quiet.say)
     resources = resources_of(
         nodes,
@@ -162,37 +195,23 @@ def _prepare(
         accelerator=options.accelerator_type,
     )
     slots = min(count_slots(nodes, resources, growth), options.max_concurrent or options.trials, options.trials)
-    data = reference(store, options.data_path, place.desk)
+    data = reference(asked.store, options.data_path, asked.place.desk)
     if is_remote(data):
         fetch_on_nodes(data, quiet.say)
     quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")
     if slots_on(nodes, resources) == 0:
         quiet.say(explain_wait(nodes, resources, growth))
-    preflight(space, data, nodes, resources, seed=options.seed, unseen=unseen.to_dict())
-    nodes = current_nodes()
-    manifest = build_manifest(options, space, store, unseen, nodes=nodes, resources=resources, slots=slots, argv=argv)
-    manifest["points"] = to_manifest(head_start.points, space)
-    more_asked = False
-    if options.resume is None:
-        experiment = Experiment.create(place.folder, options.name, manifest)
-    else:
-        experiment = Experiment.open(Path(options.resume))
-        more_asked = asks_more(options, experiment.read_manifest()["options"])
-    return Search(
-        options=options,
-        space=space,
-        store=store,
-        unseen=unseen,
-        nodes=nodes,
-        resources=resources,
-        slots=slots,
-        experiment=experiment,
-        place=place,
-        manifest=manifest,
-        points=head_start.points,
-        earlier=earlier,
-        more_asked=more_asked,
-    )
+    preflight(asked.space, data, nodes, resources, seed=options.seed, unseen=asked.unseen.to_dict())
+    return resources, slots
+
+
+def _open_experiment(asked: _Asked, manifest: "dict[str, Any]") -> "Experiment":
+    """A new folder that holds the manifest, or that of the search that goes on."""
+    from search.experiment import Experiment
+
+    if asked.options.resume is not None:
+        return Experiment.open(Path(asked.options.resume))
+    return Experiment.create(asked.place.folder, asked.options.name, manifest)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.config import TrialConfig, load_config, parse_config
-from trainable.errors import CommandParser, ConfigError, ExperimentError, TrialError, nearest, run_command
+from trainable.epoch_table import epoch_header, epoch_line
+from trainable.errors import ExperimentError, TrialError, run_command
 from trainable.files import user_path
 from trainable.storage.storage import is_remote
 from trainable.storage.transfer import read_object
+from trainable.train_flags import MAX_LOST_MINUTES, parse_setting, read_flags
 from trainable.training.report import prefixed, require_finite
 
 if TYPE_CHECKING:
@@ -36,35 +38,7 @@ if TYPE_CHECKING:
     from trainable.training.device_data import DeviceData
     from trainable.training.run_folder import RunFolder
 
-OVERFIT_IMAGES = 256
-MAX_LOST_MINUTES = 10.0
 SPLITS = ("train", "validation", "test")
-
-EXAMPLES = """\
-examples:
-  python trainable/train.py                                       the default config on the built-in faces
-  python trainable/train.py --config results/demo/best.json       the best config of a search, on its data
-  python trainable/train.py --config s3://bucket/results/demo/best.json
-  python trainable/train.py --dataset fer2013 --data-path FOLDER --set learning_rate=1e-3 --max-epochs 30
-  python trainable/train.py --resume results/train-20260102-030405
-  python trainable/train.py --config results/demo/best.json --overfit 256
-  python trainable/train.py --config results/demo/best.json --max-epochs 30 --workers 8      DDP over eight processes
-"""
-
-Report = Mapping[str, float]
-
-COLUMNS: tuple[tuple[str, int, Callable[[Report], str]], ...] = (
-    ("epoch", 5, lambda report: f"{report['epoch']:.0f}"),
-    ("train loss", 12, lambda report: f"{report['train_loss']:.4f}"),
-    ("train acc", 11, lambda report: f"{report['train_accuracy']:.4f}"),
-    ("val loss", 10, lambda report: f"{report['val_loss']:.4f}"),
-    ("val acc", 9, lambda report: f"{report['val_accuracy']:.4f}"),
-    ("lr", 11, lambda report: f"{report['learning_rate_now']:.2e}"),
-    ("logit scale", 13, lambda report: f"{report['logit_scale_now']:.3f}"),
-    ("images/s", 10, lambda report: f"{report['images_per_second']:,.0f}"),
-    ("seconds", 9, lambda report: f"{report['epoch_seconds']:.1f}"),
-)
-"""Title, width and text of each column of the lines that are printed per epoch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,45 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Read `name=value` by the type of the field of `TrialConfig`; raises `ConfigError`."""
-    name, separator, value = (part.strip() for part in text.partition("="))
-    if not separator or not name or not value:
-        raise ConfigError(f"--set must have the form name=value, but got {text!r}. Example: --set learning_rate=1e-3.")
-    types = {field.name: field.type for field in dataclasses.fields(TrialConfig)}
-    if name not in types:
-        raise ConfigError(f"no hyperparameter is called {name!r}.{nearest(name, types)}")
-    try:
-        return name, _PARSERS[types[name]](value)
-    except (ValueError, KeyError):
-        raise ConfigError(
-            f"--set {name} must be {_KINDS[types[name]]}, but got {value!r}. It takes one value; ranges are for "
-            "search/run.py."
-        ) from None
-
-
-def epoch_header() -> str:
-    """The titles above the epochs' lines."""
-    return "".join(title.rjust(width) for title, width, _ in COLUMNS)
-
-
-def epoch_line(report: Report, *, improved: bool = False) -> str:
-    """One epoch as an aligned line; a star marks the best so far."""
-    return "".join(text(report).rjust(width) for _, width, text in COLUMNS) + ("  *" if improved else "")
-
-
-_PARSERS: dict[Any, Callable[[str], Any]] = {
-    bool: lambda text: {"true": True, "false": False}[text.lower()],
-    int: int,
-    float: float,
-    str: str,
-}
-_KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-
-
 def _train(argv: Sequence[str] | None) -> int:
-    arguments = _parser().read(argv)
-    _check_combination(arguments)
+    arguments = read_flags(argv)
     workers = 1 if arguments.workers is None else arguments.workers
     max_lost_seconds = 60 * (arguments.max_lost_minutes or MAX_LOST_MINUTES)
     if arguments.resume is not None:
@@ -130,105 +67,6 @@ def _train(argv: Sequence[str] | None) -> int:
     data = _reference(store, data_path, workers)
     new = functools.partial(RunFolder.create, path, config, dataset)
     return _run(config, store, unseen, data, path, new, workers, max_lost_seconds)
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        prog="trainable/train.py",
-        description="Train one config at full length, or check on a few images that it can learn at all.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add(
-        "--config",
-        metavar="FILE",
-        help="a config as JSON, or the best.json of a search, which names its data; a file, or an address in a bucket",
-    )
-    add(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one hyperparameter, such as learning_rate=1e-3 (any field of trainable/config.py); repeatable",
-    )
-    add("--max-epochs", type=int, metavar="N", help="length of the run (default: the config's; --overfit: at most 100)")
-    add(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="seeds weights, batches, templates and augmentation (default: the config's)",
-    )
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="synthetic (built in), fer2013 or folder (default: the config's, or synthetic)",
-    )
-    add(
-        "--data-path",
-        metavar="PATH",
-        help="where the data set lies; a prepared store is used as it is, also at an address such as s3://bucket/faces",
-    )
-    add(
-        "--unseen",
-        metavar="GROUPS",
-        help="classes not to train, as VALIDATION[:TEST], a named split or none (default: the config's, or the data's)",
-    )
-    add("--out", type=user_path, metavar="FOLDER", help="the folder of the run (default: results/train-<time>)")
-    add(
-        "--resume",
-        type=user_path,
-        metavar="FOLDER",
-        help="go on with the run in this folder, with no other flag but --workers and --max-lost-minutes",
-    )
-    add(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that train together with DDP, one GPU each where the Ray cluster has any (default: 1)",
-    )
-    add(
-        "--max-lost-minutes",
-        type=float,
-        metavar="M",
-        help=f"work that may be lost: longer epochs are checkpointed within (default: {MAX_LOST_MINUTES:g})",
-    )
-    add(
-        "--overfit",
-        type=int,
-        nargs="?",
-        const=OVERFIT_IMAGES,
-        metavar="N",
-        help=f"only check that the config learns N training images by heart (default: {OVERFIT_IMAGES}); keeps nothing",
-    )
-    return parser
-
-
-def _check_combination(arguments: argparse.Namespace) -> None:
-    """Refuse flags that would be ignored."""
-    given = {name for name, value in vars(arguments).items() if value not in (None, [])}
-    others = given - {"resume", "workers", "max_lost_minutes"}
-    if "resume" in given and others:
-        raise ConfigError(
-            "--resume must stand alone, or with --workers and --max-lost-minutes, because a run goes on as it began, "
-            f"but got {', '.join(_flag(name) for name in sorted(others))} with it."
-        )
-    if {"overfit", "out"} <= given:
-        raise ConfigError("--overfit must have no --out, because the check keeps nothing; leave one of them out.")
-    if {"overfit", "workers"} <= given:
-        raise ConfigError("--overfit must have no --workers, because one process checks; leave one of them out.")
-    if {"overfit", "max_lost_minutes"} <= given:
-        raise ConfigError("--overfit must have no --max-lost-minutes, because the check keeps nothing; leave one out.")
-    if arguments.max_lost_minutes is not None and not 0 < arguments.max_lost_minutes < math.inf:
-        raise ConfigError(f"--max-lost-minutes > 0 must hold, but got {arguments.max_lost_minutes}.")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ConfigError(f"--workers must be 1 or more, but got {arguments.workers}.")
-
-
-def _flag(name: str) -> str:
-    return "--set" if name == "settings" else "--" + name.replace("_", "-")
 
 
 def _config(arguments: argparse.Namespace) -> tuple[TrialConfig, Any]:

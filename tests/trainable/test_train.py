@@ -8,11 +8,13 @@ from trainable.config import TrialConfig
 from trainable.data.fetched import upload_store
 from trainable.data.progress import unwatched
 from trainable.data.store import Store
+from trainable.epoch_table import COLUMNS, epoch_header, epoch_line
 from trainable.errors import ConfigError, ExperimentError, GlanceError
 from trainable.slot.failure import Failure, WorkerError
 from trainable.slot.notice import NOTICE
 from trainable.storage.storage import open_storage
-from trainable.train import COLUMNS, _errors_of_workers, epoch_header, epoch_line, main, parse_setting
+from trainable.train import _errors_of_workers, main
+from trainable.train_flags import parse_setting
 from trainable.training.checkpoint import read_checkpoint
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
