@@ -21,7 +21,7 @@ from trainable.slot.trial_slot import TrialSlot
 pytestmark = pytest.mark.e2e
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 200
 
 
 class GatedRunner:
@@ -30,7 +30,7 @@ class GatedRunner:
     def __init__(self, gates: Path) -> None:
         self._gates = gates
 
-    def start(self, config: Mapping[str, Any], folder: Path) -> int:
+    def start(self, config: Mapping[str, Any], folder: Path, inherited: bool = False) -> float:
         last = folder / "epoch.json"
         self._trial, self._folder = folder.parent.name, folder
         self._epoch = json.loads(last.read_text()) if last.exists() else 0
@@ -99,7 +99,7 @@ def search(faces: Path, folder: Path, flags: Sequence[str]) -> int:
 
 @pytest.mark.parametrize("scheduler", ["asha", "asha-promote"])
 def test_a_slot_that_no_trial_is_left_for_gives_back_what_it_holds(
-    gates: Path, faces: Path, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool], scheduler: str
+    gates: Path, faces: Path, tmp_path: Path, eventually: Callable[..., bool], scheduler: str
 ) -> None:
     """Two slots; the first trial is still running when there is nothing left for the second."""
     freed = []
@@ -112,7 +112,8 @@ def test_a_slot_that_no_trial_is_left_for_gives_back_what_it_holds(
     def look() -> None:
         for number in (1, 2):
             (gates / f"trial_{number:04d}").touch()
-        freed.append(eventually(others_are_over) and eventually(lambda: ray.available_resources().get("CPU") == 1))
+        over = eventually(others_are_over, seconds=LIMIT_SECONDS)
+        freed.append(over and eventually(lambda: ray.available_resources().get("CPU") == 1))
         (gates / "trial_0000").touch()
 
     looking = threading.Thread(target=look)
@@ -141,7 +142,7 @@ def test_a_slot_that_dies_between_two_trials_costs_neither(
 
 
 def test_four_trials_share_a_gpu_of_the_type_that_was_asked_for(
-    gates: Path, faces: Path, tmp_path: Path, add_node: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    gates: Path, faces: Path, tmp_path: Path, add_node: Callable[..., Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Two logical GPUs; none of the trials goes on before all four have begun."""
     for kind in ("V100", "A100"):
@@ -162,7 +163,7 @@ def test_four_trials_share_a_gpu_of_the_type_that_was_asked_for(
     opening.join()
 
     assert status == 0
-    assert "1 worker x 1 CPU and 1 x 0.25 GPUs of type A100; 4 at a time" in capsys.readouterr().out
+    assert "1 worker x 1 CPU and 1 x 0.25 GPUs of type A100; 4 at a time" in capfd.readouterr().out
     events = read_ledger(tmp_path / "x" / LEDGER_NAME)
     started = [event for event in events if event["event"] == "started"]
     assert [event["node_id"] for event in started] == [a100] * 4
