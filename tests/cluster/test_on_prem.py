@@ -54,6 +54,7 @@ def brought_up() -> Iterator[tuple[Path, dict[str, Any], str]]:
 def test_the_search_ran_as_a_job_on_the_workers(brought_up: tuple[Path, dict[str, Any], str]) -> None:
     folder, result, _ = brought_up
     assert "succeeded" in result["said"]
+    assert "checking that a trial works" in result["said"]  # the log of the job is the driver's
     events = read_ledger(folder / "results" / "first" / "ledger.jsonl")
     assert [event["state"] for event in events if event["event"] == "ended"] == ["FINISHED"] * 2
     nodes = {event["node"] for event in events if event["event"] == "started"}
