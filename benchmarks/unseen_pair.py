@@ -24,6 +24,24 @@ Outcome = dict[str, Any]
 MEASURES = ("balanced", "centred", "auc", "harmonic", "seen")
 
 
+def with_seen_scores(run: Outcome) -> Outcome:
+    """The outcome, and what both methods make of its images before they look at any vector.
+
+    Added are `<split>_probabilities` (N, 5) of the seen classes, and `<split>_ridge` (N, 5), the images' scores by
+    ridge regression of standardised features X on labels of 1 and -1; its strength is the number of training images.
+    """
+    more: Outcome = {}
+    train = run["train_features"].astype(np.float64)
+    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
+    train, classes = (train - mean) / deviation, np.arange(len(run["classes"]) - 2)
+    truth = np.where(run["train_labels"][:, None] == classes, 1.0, -1.0)  # (M, 5)
+    weights = np.linalg.solve(train.T @ train + len(train) * np.eye(train.shape[1]), train.T @ truth)  # (width, 5)
+    for split in ("train", "test"):
+        more[f"{split}_probabilities"] = _softmax(run[f"{split}_logits"][:, classes].astype(np.float64))
+        more[f"{split}_ridge"] = (run[f"{split}_features"] - mean) / deviation @ weights
+    return run | more
+
+
 def conse(run: Outcome, vectors: Vectors) -> tuple[Floats, Floats]:
     """Similarities (M, 7) of the training images and (N, 7) of the test images.
 
@@ -31,27 +49,19 @@ def conse(run: Outcome, vectors: Vectors) -> tuple[Floats, Floats]:
     with T = all of them), and compared by the cosine.
     """
     table = _unit(np.stack([vectors[str(name)] for name in run["classes"]]))  # (7, D)
-    train, test = (
-        _unit(_softmax(run[f"{split}_logits"][:, : len(table) - 2].astype(np.float64)) @ table[:-2]) @ table.T
-        for split in ("train", "test")
-    )
+    train, test = (_unit(run[f"{split}_probabilities"] @ table[:-2]) @ table.T for split in ("train", "test"))
     return train, test
 
 
 def eszsl(run: Outcome, vectors: Vectors) -> tuple[Floats, Floats]:
-    """As `conse`, by the bilinear map V = (X'X + γ)⁻¹ X'Y S' (SS' + λ)⁻¹ (Romera-Paredes and Torr 2015, equation 9).
+    """As `conse`, by the bilinear map (X'X + γ)⁻¹ X'Y S' (SS' + λ)⁻¹ of Romera-Paredes and Torr 2015, equation 9.
 
-    Features X are standardised and γ is their number, λ is 1 for unit vectors S: chosen beforehand, not by figures.
+    λ is 1 for unit vectors S (D, 5), chosen beforehand. S' (SS' + λ)⁻¹ is computed as (S'S + λ)⁻¹ S', a system of 5.
     """
     table = _unit(np.stack([vectors[str(name)] for name in run["classes"]]))
-    train, test = (run[f"{split}_features"].astype(np.float64) for split in ("train", "test"))
-    mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-6
-    train, test = (train - mean) / deviation, (test - mean) / deviation
-    truth = np.where(run["train_labels"][:, None] == np.arange(len(table) - 2), 1.0, -1.0)  # (M, 5)
-    seen = table[:-2].T  # (D, 5)
-    ridge = np.linalg.solve(train.T @ train + len(train) * np.eye(train.shape[1]), train.T @ truth @ seen.T)
-    mapped = np.linalg.solve(seen @ seen.T + np.eye(len(seen)), ridge.T).T  # (width, D)
-    return train @ mapped @ table.T, test @ mapped @ table.T
+    seen = table[:-2]  # S', (5, D)
+    onto = np.linalg.solve(seen @ seen.T + np.eye(len(seen)), seen @ table.T)  # (5, 7)
+    return run["train_ridge"] @ onto, run["test_ridge"] @ onto
 
 
 def _unit(rows: Floats) -> Floats:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import leave_two_out
-from benchmarks.unseen_pair import Outcome, Vectors, conse, eszsl, figures_of, summarise
+from benchmarks.unseen_pair import Outcome, Vectors, conse, eszsl, figures_of, summarise, with_seen_scores
 from trainable.data.action_units import BASIC_PROTOTYPES
 from trainable.data.vocabulary import VOCABULARIES
 
@@ -36,7 +36,7 @@ def faces(per_class: int = 60) -> Outcome:
 
 @pytest.mark.parametrize("method", [conse, eszsl])
 def test_right_vectors_tell_the_unseen_pair_and_exchanged_ones_take_each_for_the_other(method) -> None:  # type: ignore[no-untyped-def]
-    outcome = faces()
+    outcome = with_seen_scores(faces())
     exchanged = {**ATTRIBUTES, "fear": ATTRIBUTES["disgust"], "disgust": ATTRIBUTES["fear"]}
 
     right, wrong = (figures_of(outcome, *method(outcome, vectors)) for vectors in (ATTRIBUTES, exchanged))
@@ -44,6 +44,19 @@ def test_right_vectors_tell_the_unseen_pair_and_exchanged_ones_take_each_for_the
     assert right["auc"] > 0.8 > 0.2 > wrong["auc"]
     assert right["centred"] > 0.7 > 0.3 > wrong["centred"]
     assert right["auc"] + wrong["auc"] == pytest.approx(1)
+
+
+def test_the_bilinear_map_is_that_of_the_paper() -> None:
+    outcome = with_seen_scores(faces(5))
+    features = outcome["train_features"]
+    x = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
+    table = np.stack([ATTRIBUTES[name] / np.linalg.norm(ATTRIBUTES[name]) for name in outcome["classes"]])
+    y, s = np.where(outcome["train_labels"][:, None] == np.arange(5), 1, -1), table[:5].T
+    left, right = x.T @ x + len(x) * np.eye(x.shape[1]), s @ s.T + np.eye(len(s))
+
+    expected = x @ np.linalg.inv(left) @ x.T @ y @ s.T @ np.linalg.inv(right) @ table.T
+
+    np.testing.assert_allclose(eszsl(outcome, ATTRIBUTES)[0], expected, atol=1e-9)
 
 
 def test_figures_are_class_balanced_and_centring_takes_off_what_favours_one_class() -> None:
