@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # One machine of test_on_prem.py: a network, processes, /tmp, /mnt, /run and a home of its own, and sshd on port 22.
-#   machine.sh NAME ADDRESS FOLDER SHARED
-# FOLDER becomes its home, SHARED its /mnt/glance. Called in new namespaces; it waits for the interface `lan`.
+#   machine.sh NAME ADDRESS FOLDER SHARED PACKAGES
+# FOLDER becomes its home, with PACKAGES in it, and SHARED its /mnt/glance. Called in new namespaces; it waits for the interface `lan`.
 set -euo pipefail
-name=$1 address=$2 folder=$3 shared=$4
+name=$1 address=$2 folder=$3 shared=$4 packages=$5
 
 hostname "$name"
 sed "s|^\(root:[^:]*:[^:]*:[^:]*:[^:]*:\)[^:]*:.*|\1/mnt/home:/bin/bash|" /etc/passwd >"$folder/passwd"
@@ -11,9 +11,11 @@ printf '127.0.0.1 localhost\n%s %s\n' "$address" "$name" >"$folder/hosts"
 mount --make-rprivate /
 mount --bind "$folder/passwd" /etc/passwd
 mount --bind "$folder/hosts" /etc/hosts
+mkdir "$folder/packages"
+mount --bind "$packages" "$folder/packages"
 mount -t tmpfs machine /mnt
 mkdir /mnt/home /mnt/glance
-mount --bind "$folder" /mnt/home
+mount --rbind "$folder" /mnt/home
 mount --bind "$shared" /mnt/glance
 mount -t tmpfs machine /tmp
 mount -t tmpfs machine /run

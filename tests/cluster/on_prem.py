@@ -26,6 +26,7 @@ from trainable.data.synthetic import draw_faces, roll_faces
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = ROOT / ".venv" / "bin"
+PACKAGES = next((ROOT / ".venv" / "lib").glob("python3*/site-packages"))
 RAY = Path(sys.executable).with_name("ray")
 NETWORK = "10.77.0"
 MACHINES = {"head": f"{NETWORK}.10", "worker-1": f"{NETWORK}.11", "worker-2": f"{NETWORK}.12"}
@@ -86,9 +87,8 @@ def prepare(folder: Path, key: Path) -> None:
     (folder / ".bashrc").touch()
     environment = folder / "glance" / ".venv"
     run(sys.executable, "-m", "venv", "--without-pip", environment)
-    packages = next((ROOT / ".venv" / "lib").glob("python3*/site-packages"))
     own = next((environment / "lib").glob("python3*/site-packages"))
-    (own / "packages.pth").write_text(f"{packages}\n")
+    (own / "packages.pth").write_text("/mnt/home/packages\n")
     script = "#!/mnt/home/glance/.venv/bin/python\nfrom ray.scripts.scripts import main\nmain()\n"
     (environment / "bin" / "ray").write_text(script)
     (environment / "bin" / "ray").chmod(0o755)
@@ -110,7 +110,8 @@ def machines(folder: Path, key: Path) -> Iterator[dict[str, "subprocess.Popen[by
     for number, (name, address) in enumerate(MACHINES.items()):
         home = folder / name
         prepare(home, key)
-        command = [*ALONE, "bash", str(Path(__file__).with_name("machine.sh")), name, address, str(home), str(shared)]
+        script = str(Path(__file__).with_name("machine.sh"))
+        command = [*ALONE, "bash", script, name, address, str(home), str(shared), str(PACKAGES)]
         process = subprocess.Popen(command, stdout=(folder / f"{name}.log").open("wb"), stderr=subprocess.STDOUT)
         processes[name] = process
         until(lambda process=process: bool(children(process.pid)), "the machine's first process")

@@ -220,7 +220,7 @@ def test_a_run_leaves_its_reports_its_best_model_and_test_metrics(faces, tmp_pat
     reports = read_reports(tmp_path / "run")
     best = json.loads((tmp_path / "run" / "best.json").read_text())
     assert [report["epoch"] for report in reports] == [1, 2, 3]
-    assert set(best) == {"trial_id", "number", "epoch", "config", "metrics", "dataset"}
+    assert set(best) == {"trial_id", "number", "epoch", "config", "metrics", "dataset", "unseen"}
     assert best["metrics"]["val_accuracy"] == max(report["val_accuracy"] for report in reports)
     assert best["epoch"] == 1 + [report["val_accuracy"] for report in reports].index(best["metrics"]["val_accuracy"])
     assert {"test_accuracy", "test_balanced_accuracy", "test_loss"} <= set(best["metrics"])
@@ -311,9 +311,11 @@ def test_a_best_json_names_config_and_data_and_flags_win(faces, tmp_path):
 @pytest.mark.e2e
 def test_other_images_than_the_recorded_ones_are_refused(faces, tmp_path, capsys):
     from trainable.data.store import Store
+    from trainable.data.unseen import choose_unseen
     from trainable.provenance import describe_data
 
-    block = describe_data(Store.open(faces), str(faces)) | {"content_hash": "0" * 64}
+    store = Store.open(faces)
+    block = describe_data(store, str(faces), choose_unseen(None, store.manifest)) | {"content_hash": "0" * 64}
     document = {"config": TrialConfig().to_dict(), "dataset": block}
     (tmp_path / "best.json").write_text(json.dumps(document))
     assert main(["--config", str(tmp_path / "best.json"), "--out", str(tmp_path / "run")]) == 2

@@ -10,7 +10,9 @@ import ray
 
 from tests.s3_server import Proxy
 from trainable.data.fetched import node_stores_folder, reference, upload_store
+from trainable.data.preparation import prepare_store
 from trainable.data.progress import unwatched
+from trainable.data.source import PrepareOptions
 from trainable.data.store import Store
 from trainable.errors import DataError
 from trainable.slot.node_data import new_desk_name, open_data
@@ -46,9 +48,10 @@ def slot_of(desk: str) -> Any:
 
 
 def test_a_slot_without_credentials_gets_the_data_by_its_nodes_agent(
-    desk: str, s3: Proxy, faces: Path, monkeypatch: pytest.MonkeyPatch
+    desk: str, s3: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store.open(faces)
+    few = PrepareOptions(synthetic_sizes=(14, 7, 7), seed=58)  # a store that no other test has had fetched
+    store = Store.open(prepare_store("synthetic", out=tmp_path / "few", options=few, progress=False))
     upload_store(store, DATA, watch=unwatched)
     s3.passed.clear()
     slots = [slot_of(desk) for _ in range(2)]

@@ -32,11 +32,11 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(("precision", "tower"), [("float32", "resnet-tiny"), ("bf16", "vit-tiny")])
 def test_resumed_training_equals_training_never_stopped_bit_for_bit(
-    data: DeviceData, tmp_path: Path, precision: str
+    data: DeviceData, tmp_path: Path, precision: str, tower: str
 ) -> None:
-    config = TrialConfig.from_dict(CONFIG.to_dict() | {"precision": precision, "augmentation": 0.5})
+    config = changed(precision=precision, image_tower=tower, augmentation=0.5)
     whole = Trainer(config, data)
     reports = [whole.run_epoch() for _ in range(3)]
 

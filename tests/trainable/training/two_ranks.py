@@ -23,7 +23,7 @@ from trainable.data.store import Store
 from trainable.data.vocabulary import prompts
 from trainable.errors import DivergedError
 from trainable.training.device_data import DeviceData
-from trainable.training.pace import Pace
+from trainable.training.pace import LOOK_SECONDS, Pace
 from trainable.training.parallel import whole
 from trainable.training.ranks import ONE_RANK, Ranks
 from trainable.training.trainer import Trainer
@@ -231,7 +231,12 @@ def resumed_within_an_epoch(parallelism: str, towers: dict[str, str]) -> dict[st
     expected = trainer(**fields).run_epoch()
     first = trainer(**fields)
     asked: list[float] = []
-    wanted = Pace(first.ranks, first.device, wanted=lambda: RANK == 1 and len(asked) == 2)
+    wanted = Pace(
+        first.ranks,
+        first.device,
+        wanted=lambda: RANK == 1 and len(asked) == 2,
+        clock=lambda: 2 * LOOK_SECONDS * len(asked),  # a look after every step
+    )
     whole_epoch = first.advance(lambda seconds: bool(asked.append(seconds)) or wanted.is_over(seconds))
     first.save(folder)
     dist.barrier()  # it is written
