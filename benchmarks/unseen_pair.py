@@ -114,11 +114,27 @@ def mean_of(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
 
 
-def summarise(by_pair: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Means over the pairs, standard error of `balanced`, pairs above chance, and the sign test's p (two-sided)."""
-    means = mean_of(list(by_pair.values()))
+def summarise(
+    by_pair: Mapping[str, Mapping[str, float]], random: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Means over the pairs, and how sure `balanced` is.
+
+    `standard_error` over the pairs; `above_chance` counts pairs, `sign_test` is its p (two-sided). `over_random` is
+    the mean gain on random vectors, pair by pair, `over_random_low` and `_high` its bootstrap interval of
+    95 %. All take pairs for independent, which they are not quite, as they share classes.
+    """
     values = np.array([figures["balanced"] for figures in by_pair.values()])
+    gains = values - np.array([random[pair]["balanced"] for pair in by_pair])
     above, below = int((values > 0.5).sum()), int((values < 0.5).sum())
-    error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
-    p = float(binomtest(above, above + below).pvalue) if above + below else 1.0
-    return {"pairs": len(values), **means, "standard_error": error, "above_chance": above, "sign_test": p}
+    drawn = np.random.default_rng(0).integers(len(gains), size=(10_000, len(gains)))
+    low, high = np.quantile(gains[drawn].mean(axis=1), (0.025, 0.975))
+    return {
+        "pairs": len(values),
+        **mean_of(list(by_pair.values())),
+        "standard_error": float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan"),
+        "above_chance": above,
+        "sign_test": float(binomtest(above, above + below).pvalue) if above + below else 1.0,
+        "over_random": float(gains.mean()),
+        "over_random_low": float(low),
+        "over_random_high": float(high),
+    }

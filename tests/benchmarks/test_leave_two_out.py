@@ -72,13 +72,18 @@ def test_figures_are_class_balanced_and_centring_takes_off_what_favours_one_clas
     assert figures == {"balanced": 0.5, "centred": 1.0, "auc": 1.0, "harmonic": 0.0, "seen": 1.0}
 
 
-def test_a_summary_counts_pairs_on_either_side_of_chance() -> None:
-    summary = summarise({str(value): {"balanced": value} for value in (0.4, 0.5, 0.6, 0.7)})
+def test_a_summary_counts_pairs_on_either_side_of_chance_and_compares_with_random_vectors() -> None:
+    values = (0.4, 0.5, 0.6, 0.7)
+    pairs = {str(value): {"balanced": value} for value in values}
+    random = {pair: {"balanced": figures["balanced"] - 0.1} for pair, figures in pairs.items()}
+
+    summary = summarise(pairs, random)
 
     assert summary["balanced"] == pytest.approx(0.55)
     assert summary["above_chance"] == 2
     assert summary["sign_test"] == 1.0  # 2 of 3 that differ from chance
-    assert summary["standard_error"] == pytest.approx(np.std([0.4, 0.5, 0.6, 0.7], ddof=1) / 2)
+    assert summary["standard_error"] == pytest.approx(np.std(values, ddof=1) / 2)
+    assert [summary[key] for key in ("over_random", "over_random_low", "over_random_high")] == pytest.approx([0.1] * 3)
 
 
 def test_heads_over_fixed_vectors_learn_the_seen_classes_from_a_towers_features(tmp_path: Path) -> None:
