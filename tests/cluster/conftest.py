@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
 """A network with nothing but itself, and process ids of its own, which all end with the first."""
 
+OF_RAY = ("RAY_", "TUNE_")
+"""Variables that Ray sets in a process that has connected to a cluster, such as how it proves itself to that one."""
+
 
 @pytest.fixture
 def run_alone() -> Iterator[Callable[..., "subprocess.CompletedProcess[str]"]]:
@@ -24,8 +27,8 @@ def run_alone() -> Iterator[Callable[..., "subprocess.CompletedProcess[str]"]]:
     scratch = tempfile.mkdtemp(prefix="r")  # short: Ray puts sockets in it, whose paths have at most 107 characters
 
     def run(*command: str, seconds: float) -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "RAY_TMPDIR": scratch, "PYTHONPATH": str(ROOT)}
-        environment.pop("RAY_ADDRESS", None)
+        own = {name: value for name, value in os.environ.items() if not name.startswith(OF_RAY)}
+        environment = {**own, "RAY_TMPDIR": scratch, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
         alone = [*UNSHARE, "bash", "-c", 'ip link set lo up && exec "$@"', "alone", *command]
         return subprocess.run(
             alone, env=environment, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
