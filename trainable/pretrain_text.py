@@ -111,6 +111,7 @@ def _parser(defaults: "PretrainOptions") -> argparse.ArgumentParser:
 
 _NUMBERS = {
     "epochs": "passes over the comments",
+    "least_steps": "with fewer steps than this, more passes",
     "batch_size": "comments per step",
     "learning_rate": "its peak; a pretrained tower wants 1e-4 or less",
     "distillation": "share of TF-IDF's cross-fitted probabilities in the targets, 0 to 1",

@@ -12,7 +12,7 @@ from trainable.model.dual_encoder import build_dual_encoder
 from trainable.model.towers import build_text_tower
 from trainable.pretrain_text import main
 
-FEW = ["--epochs", "1", "--batch-size", "16"]
+FEW = ["--epochs", "1", "--least-steps", "0", "--batch-size", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_pretrained_tower_can_be_the_start(kote, tmp_path, capsys):
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
-        max_position_embeddings=256,
+        max_position_embeddings=48,
     )
     AutoModel.from_config(config).save_pretrained(tmp_path / "start")
     ByT5Tokenizer().save_pretrained(tmp_path / "start")

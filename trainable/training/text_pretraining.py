@@ -29,8 +29,11 @@ from trainable.training.schedule import learning_rate
 from trainable.training.text_quality import Baseline, Scores, mean_average_precision
 
 START_SCALE = 2.0
+"""Of the cosines: all are near 1 at first, so that a high one would have to be unlearnt."""
 EVALUATION_BATCH = 256
 MOST_COMMENT_TOKENS = 256
+MOST_EVALUATIONS = 20
+"""About so many epochs are measured on the held-out comments, and may be the one that is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class PretrainOptions:
     language: str = "both"
     """Of the labels' prompts: en, ko or both."""
     epochs: int = 20
+    """Passes over the comments; more where these are so few that it would be less than `least_steps`."""
+    least_steps: int = 1_250
     batch_size: int = 64
     learning_rate: float = 1e-2
     weight_decay: float = 0.1
@@ -63,6 +68,8 @@ class PretrainOptions:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} > 0 must hold, but got {getattr(self, name)}.")
+        if self.least_steps < 0:
+            raise ConfigError(f"least_steps >= 0 must hold, but got {self.least_steps}.")
         if not 0 <= self.distillation <= 1:
             raise ConfigError(f"0 <= distillation <= 1 must hold, but got {self.distillation}.")
         if not 0 <= self.seed < 2**32:
@@ -160,9 +167,14 @@ class TextPretrainer:
         return loss.item()
 
     def _learning_rate(self) -> float:
-        total = self.options.epochs * self._batches_per_epoch
+        total = self.epochs * self._batches_per_epoch
         warmup = round(self.options.warmup_fraction * total)
         return learning_rate(self._step, total, peak=self.options.learning_rate, warmup_steps=warmup)
+
+    @property
+    def epochs(self) -> int:
+        """How many passes over the comments make up the training."""
+        return max(self.options.epochs, math.ceil(self.options.least_steps / self._batches_per_epoch))
 
     @property
     def _batches_per_epoch(self) -> int:
@@ -202,10 +214,13 @@ def pretrain_tower(
     teacher = baseline.cross_fitted(comments.train, options.seed) if options.distillation else None
     pretrainer = TextPretrainer(tower, comments.train, options, teacher)
     best, weights = -1.0, pretrainer.matcher.state_dict()
-    for epoch in range(options.epochs):
+    every = max(1, pretrainer.epochs // MOST_EVALUATIONS)
+    for epoch in range(1, pretrainer.epochs + 1):
         loss = pretrainer.train_epoch()
+        if epoch % every and epoch != pretrainer.epochs:
+            continue
         value = mean_average_precision(pretrainer.scores(comments.held_out.texts), comments.held_out.labels)
-        show(f"epoch {epoch + 1} of {options.epochs}: loss {loss:.2f}, held-out mean average precision {value:.3f}")
+        show(f"epoch {epoch} of {pretrainer.epochs}: loss {loss:.2f}, held-out mean average precision {value:.3f}")
         if value > best:
             best, weights = value, copy.deepcopy(pretrainer.matcher.state_dict())
     pretrainer.matcher.load_state_dict(weights)
@@ -229,9 +244,11 @@ def starting_tower(train: Comments, options: PretrainOptions, start: str | None 
 
 
 def token_ids(tower: TextTower, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of every text, at most `MOST_COMMENT_TOKENS`; a text without any gets token 0."""
+    """Token ids of every text, at most as many as the tower takes, or `MOST_COMMENT_TOKENS`; without any, token 0."""
     tokenizer: Any = tower.tokenizer
-    longest = min(tokenizer.model_max_length, MOST_COMMENT_TOKENS)
+    config: Any = tower.backbone.config
+    positions = getattr(config, "max_position_embeddings", MOST_COMMENT_TOKENS)
+    longest = min(tokenizer.model_max_length, positions, MOST_COMMENT_TOKENS)
     ids = tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
     return [row or [0] for row in ids]
 
@@ -251,4 +268,4 @@ def _optimizer(matcher: CommentMatcher, options: PretrainOptions) -> torch.optim
         {"params": [one for one in parameters if one.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98), fused=True)

@@ -103,7 +103,9 @@ class Baseline:
 
     def fitted(self, train: Comments) -> Callable[[Sequence[str]], Scores]:
         """Fit to `train`; returns a function from N texts to probabilities (N, labels)."""
-        classifier = OneVsRestClassifier(LogisticRegression(C=self.inverse_strength, solver="liblinear"))
+        classifier = OneVsRestClassifier(
+            LogisticRegression(C=self.inverse_strength, solver="liblinear", dual=True, random_state=0)
+        )
         model = make_pipeline(
             TfidfVectorizer(analyzer="char_wb", ngram_range=self.ngrams, sublinear_tf=True, dtype=np.float32),
             classifier,

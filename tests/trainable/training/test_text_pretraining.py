@@ -18,7 +18,9 @@ from trainable.training.text_pretraining import (
 from trainable.training.text_quality import Baseline, mean_average_precision
 
 WORDS = {LABELS.index("기쁨"): "야호", LABELS.index("슬픔"): "흑흑", LABELS.index("놀람"): "헉헉"}
-SMALL = PretrainOptions(language="ko", epochs=12, batch_size=16, vocabulary=600, width=32, distillation=0.0)
+SMALL = PretrainOptions(
+    language="ko", epochs=12, least_steps=0, batch_size=16, vocabulary=600, width=32, distillation=0.0
+)
 TINY = PretrainOptions(vocabulary=300, width=8)
 BASELINE = Baseline((1, 3), 3.0)
 
@@ -101,8 +103,23 @@ def test_the_teachers_share_of_the_targets():
     assert [sorted(set(one.flatten().tolist())) for one in targets] == [[0.0, 1.0], [0.25, 0.75], [0.5]]
 
 
+def test_few_comments_are_passed_over_more_often(comments):
+    tower = starting_tower(comments.train, TINY)
+    options = PretrainOptions(epochs=2, least_steps=100, batch_size=16, distillation=0.0)
+    passes = [TextPretrainer(tower, part, options, None).epochs for part in (comments.train, made_comments(1600, 0))]
+    assert passes == [13, 2]  # 8 and 100 steps each
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("epochs", 0), ("batch_size", 0), ("learning_rate", 0.0), ("distillation", 1.5), ("seed", -1)]
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("least_steps", -1),
+        ("batch_size", 0),
+        ("learning_rate", 0.0),
+        ("distillation", 1.5),
+        ("seed", -1),
+    ],
 )
 def test_an_option_out_of_its_domain_is_named(comments, name, value):
     with pytest.raises(ConfigError, match=name):
