@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "trainable/data/": (*FOUNDATION, "trainable.storage", "trainable.data"),
     "trainable/model/": (*FOUNDATION, "trainable.data", "trainable.model"),
     "trainable/training/": (*FOUNDATION, "trainable.data", "trainable.model", "trainable.training"),
+    "trainable/exports/": (*FOUNDATION, *(f"trainable.{room}" for room in ("data", "model", "training", "exports"))),
     "trainable/": ("trainable",),
     "search/": ("trainable", "search"),
     "analysis/": ("search.ledger", "trainable.errors", "trainable.storage", "analysis"),

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("trainable", "search", "analysis")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
-DEVELOPMENT = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
+EXPORT, DEVELOPMENT = (
+    [Requirement(text) for text in PROJECT["optional-dependencies"][extra]] for extra in ("export", "dev")
+)
 
 
 def pins() -> dict[str, str]:
@@ -35,7 +37,7 @@ def imported_libraries() -> dict[str, str]:
     return {name: file for name, file in found.items() if name not in (*sys.stdlib_module_names, *ROOMS)}
 
 
-@pytest.mark.parametrize("requirement", [*RUNTIME, *DEVELOPMENT], ids=str)
+@pytest.mark.parametrize("requirement", [*RUNTIME, *EXPORT, *DEVELOPMENT], ids=str)
 def test_every_dependency_is_pinned_to_a_version_that_it_allows(requirement: Requirement) -> None:
     version = pins().get(canonicalize_name(requirement.name))
     assert version is not None, f"constraints.txt must pin {requirement.name}"
@@ -49,7 +51,7 @@ def test_every_pin_is_one_exact_public_version() -> None:
 
 def test_every_imported_library_is_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
-    declared = {canonicalize_name(requirement.name) for requirement in RUNTIME}
+    declared = {canonicalize_name(requirement.name) for requirement in (*RUNTIME, *EXPORT)}
     undeclared = {
         name: file
         for name, file in imported_libraries().items()

@@ -1,9 +1,27 @@
-"""What the tests of compiled towers share."""
+"""What the tests of one trial share: a model on disk, and compiled towers."""
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def model(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model: what it says is as definite as what a trained one says."""
+    import torch
+
+    from trainable.config import TrialConfig
+    from trainable.data.store import Store
+    from trainable.training.device_data import DeviceData
+    from trainable.training.predictor import save_model
+    from trainable.training.trainer import Trainer
+
+    trainer = Trainer(TrialConfig(embedding_dim=16), DeviceData(Store.open(faces), torch.device("cpu")))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, trainer.model, trainer.config, trainer.data, epoch=1)
+    return folder
 
 
 @pytest.fixture

@@ -12,23 +12,6 @@ from trainable.predict import find_pictures, main, parse_labels
 from trainable.storage.storage import open_storage
 
 
-@pytest.fixture(scope="session")
-def model(faces, tmp_path_factory):
-    """An untrained model: what it says is as definite as what a trained one says."""
-    import torch
-
-    from trainable.config import TrialConfig
-    from trainable.data.store import Store
-    from trainable.training.device_data import DeviceData
-    from trainable.training.predictor import save_model
-    from trainable.training.trainer import Trainer
-
-    trainer = Trainer(TrialConfig(embedding_dim=16), DeviceData(Store.open(faces), torch.device("cpu")))
-    folder = tmp_path_factory.mktemp("model")
-    save_model(folder, trainer.model, trainer.config, trainer.data, epoch=1)
-    return folder
-
-
 @pytest.fixture
 def pictures(tmp_path):
     """Three pictures of other shapes and kinds than the store's, one of them in a folder of its own."""

@@ -132,8 +132,7 @@ class ImageTower(Tower):
         self.channels = int(config.num_channels)
         made_for: int | None = getattr(config, "image_size", None)
         self.image_size = (made_for or self.preprocessing.size) if resizes else None
-        interpolates = not resizes and "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
-        self._options = {"interpolate_pos_encoding": True} if interpolates else {}
+        self.interpolates = not resizes and "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
         for name in ("mean", "std"):
             values = getattr(self.preprocessing, name)
             self.register_buffer(
@@ -152,7 +151,8 @@ class ImageTower(Tower):
             images = images.expand(-1, self.channels, -1, -1)
         if self.image_size is not None and images.shape[-1] != self.image_size:
             images = F.interpolate(images, size=self.image_size, mode="bilinear", antialias=True)
-        output: Any = self.backbone(images, **self._options)
+        options = {"interpolate_pos_encoding": True} if self.interpolates else {}
+        output: Any = self.backbone(images, **options)
         if hasattr(output, "pooler_output") and output.pooler_output is not None:
             pooled: Tensor = output.pooler_output
             return pooled.flatten(1)  # (B, width)

@@ -95,6 +95,7 @@ class ZeroShotPredictor:
         self.unseen = UnseenClasses.from_dict(description.get("unseen"))
         self.image_size = int(description["image_size"])
         self.channels = int(description["channels"])
+        self.dataset = str(description.get("dataset", "a data set of its own"))
         self.device = device
 
     @classmethod

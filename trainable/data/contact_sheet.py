@@ -1,0 +1,102 @@
+"""A sheet of pictures with what was said of them: one PNG to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from trainable.files import write_atomically
+
+HANGUL = "한"
+COLUMNS = 4
+SIDE = 112
+"""Of a picture on the sheet, in pixels."""
+WIDTH, LINE, MARGIN = 330, 20, 8
+"""Of a cell, of a line of text and around both, in pixels."""
+TEXT, TITLE = 14, 12
+"""Sizes of the letters, in pixels."""
+INK, FAINT, BAR = "#1f2933", "#7b8794", "#bcd7ee"
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Row:
+    """One label of a picture."""
+
+    english: str
+    korean: str
+    probability: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture, with what was said of it."""
+
+    title: str
+    image: np.ndarray
+    """uint8 (S, S) or (S, S, 3), as the model saw it."""
+    rows: Sequence[Row]
+
+
+@cache
+def hangul_font() -> Path | None:
+    """The file of an installed upright font of ordinary weight that has Hangul; None where there is none."""
+    from matplotlib.font_manager import fontManager
+    from matplotlib.ft2font import FT2Font
+
+    for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
+        if entry.style == "normal" and entry.weight in (400, "normal", "regular", "book"):
+            try:
+                if FT2Font(entry.fname).get_char_index(ord(HANGUL)):
+                    return Path(entry.fname)
+            except (OSError, RuntimeError):  # a file that is gone, or of another kind, since matplotlib listed it
+                continue
+    return None
+
+
+def write_sheet(path: Path, cells: Sequence[Cell], font: Path | None) -> None:
+    """Write the cells as a PNG, row by row; labels are in English alone where `font`, which draws all text, is None."""
+    columns = max(1, min(COLUMNS, len(cells)))
+    height = 2 * MARGIN + LINE + max(SIDE, LINE * max((len(cell.rows) for cell in cells), default=0))
+    sheet = Image.new("RGB", (columns * WIDTH, -(-len(cells) // columns) * height), "white")
+    for index, cell in enumerate(cells):
+        row, column = divmod(index, columns)
+        _draw(sheet, column * WIDTH + MARGIN, row * height + MARGIN, cell, font)
+    write_atomically(path, lambda temporary: sheet.save(temporary, "PNG", optimize=True))
+
+
+def _draw(sheet: Image.Image, left: int, top: int, cell: Cell, font: Path | None) -> None:
+    draw = ImageDraw.Draw(sheet)
+    small, normal = _font(font, TITLE), _font(font, TEXT)
+    width = WIDTH - 2 * MARGIN
+    draw.text((left, top), _shortened(cell.title, small, width), FAINT, small)
+    top += LINE
+    sheet.paste(Image.fromarray(cell.image).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left, top))
+    start, room = left + SIDE + MARGIN, width - SIDE - MARGIN
+    for row in cell.rows:
+        draw.rectangle((start, top, start + room * row.probability, top + LINE - 3), BAR)
+        share = f"{row.probability:.2f}"
+        label = f"{row.korean} {row.english}" if font and row.korean != row.english else row.english
+        draw.text((start + 2, top + 1), _shortened(label, normal, room - normal.getlength(share) - 8), INK, normal)
+        draw.text((start + room - normal.getlength(share), top + 1), share, INK, normal)
+        top += LINE
+
+
+@cache
+def _font(font: Path | None, size: int) -> Font:
+    """The font in a file, or the one that Pillow brings along, which has Latin letters alone."""
+    return ImageFont.truetype(font, size) if font else ImageFont.load_default(size)
+
+
+def _shortened(text: str, font: Font, width: float) -> str:
+    """The end of a text, which is where names differ, as long as it fits."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"...{text}") > width:
+        text = text[1:]
+    return f"...{text}"
