@@ -57,7 +57,7 @@ class Prediction:
 
 STANDARD_INPUT = Path("-")
 MOST_ON_SHEET = 1000
-"""Pictures that a contact sheet may show: 250 rows, 35,000 pixels high, which viewers still open."""
+"""Pictures that a contact sheet may show: 334 rows, some 50,000 pixels high, which viewers still open."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,15 +1,19 @@
+import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from trainable.data import contact_sheet, face_crop
 from trainable.data.decoding import decode_image
 from trainable.data.vocabulary import VOCABULARIES
 from trainable.errors import ConfigError, DataError
 from trainable.predict import find_pictures, main, parse_labels
 from trainable.storage.storage import open_storage
+from trainable.training.predictor import ZeroShotPredictor
 
 
 @pytest.fixture
@@ -105,6 +109,65 @@ def test_what_cannot_be_read_is_named_and_the_rest_predicted(model, pictures, ca
     ]
 
 
+@pytest.fixture
+def photo(tmp_path):
+    """A picture that shows more than a face, and the face as the model is to see it."""
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 160), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png", decode_image(pixels[30:78, 20:68], 48, 1)
+
+
+def test_a_photo_is_cropped_to_its_face_unless_that_is_refused(model, photo, capsys, monkeypatch):
+    monkeypatch.setattr(face_crop, "largest_face", lambda gray: (20, 30, 48, 48))
+    path, face = photo
+    predictor = ZeroShotPredictor.load(model)
+    command = ["--model", str(model), "--json", "--top", "1", str(path)]
+    for flags, image, box in (([], face, [20, 30, 48, 48]), (["--no-crop"], decode_image(path, 48, 1), None)):
+        assert main([*command, *flags]) == 0
+        (line,) = answers(capsys)
+        assert line["face"] == box
+        expected = predictor.predict(image[None], predictor.classes).max()
+        assert line["predictions"][0]["probability"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_where_no_face_is_found_the_picture_is_taken_whole_and_that_is_said(model, photo, capsys, monkeypatch):
+    monkeypatch.setattr(face_crop, "largest_face", lambda gray: None)
+    assert main(["--model", str(model), "--json", str(photo[0])]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["face"] is None
+    assert printed.err == f"no face was found in {photo[0]}: it was taken whole\n"
+
+
+def test_a_picture_is_read_from_standard_input(model, pictures, capsys, monkeypatch):
+    assert main(["--model", str(model), "--json", str(pictures / "a.jpg")]) == 0
+    (from_file,) = answers(capsys)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((pictures / "a.jpg").read_bytes())))
+    assert main(["--model", str(model), "--json", "-"]) == 0
+    (line,) = answers(capsys)
+    assert (line["picture"], line["predictions"]) == ("standard input", from_file["predictions"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"no picture")))
+    assert main(["--model", str(model), "-"]) == 1
+    assert capsys.readouterr().err == "skipped standard input: not an image that Pillow can read\n"
+
+
+def test_a_sheet_shows_what_was_predicted(model, pictures, capsys, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(contact_sheet, "write_sheet", lambda path, cells, font: sheets.append((path, cells)))
+    monkeypatch.setattr(contact_sheet, "hangul_font", lambda: None)
+    out = pictures.parent / "sheet.png"
+    assert main(["--model", str(model), "--json", "--top", "2", "--out", str(out), str(pictures)]) == 0
+    printed = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.out.splitlines()]
+    ((path, cells),) = sheets
+    assert path == out
+    assert [cell.title for cell in cells] == [line["picture"] for line in lines]
+    for cell, line in zip(cells, lines, strict=True):
+        said = [{name: guess[name] for name in ("english", "korean", "probability")} for guess in line["predictions"]]
+        assert [vars(row) for row in cell.rows] == said
+        assert np.array_equal(cell.image, decode_image(Path(line["picture"]), 48, 1))
+    assert "the sheet is in English alone" in printed.err
+
+
 def test_where_nothing_can_be_read_there_is_no_table(model, tmp_path, capsys):
     assert main(["--model", str(model), str(tmp_path / "missing.png")]) == 1
     assert capsys.readouterr().out == ""
@@ -114,6 +177,7 @@ def test_where_nothing_can_be_read_there_is_no_table(model, tmp_path, capsys):
     ("flags", "words"),
     [
         ([], "pictures must be given"),
+        (["b.png", "--out", "sheet.jpg"], "--out must name a PNG file"),
         (["b.png", "--top", "0"], "--top >= 1 must hold"),
         (["b.png", "--model", "nowhere"], "a model folder must hold"),
         (["b.png", "--model", "~nobody-of-that-name/best"], "~ only before a user's name"),

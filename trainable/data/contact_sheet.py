@@ -10,11 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from trainable.files import write_atomically
 
-HANGUL = "한"
-COLUMNS = 4
+HANGUL = "행복"
+"""Two syllables; a font of last resort has one glyph for all."""
+COLUMNS = 3
 SIDE = 112
 """Of a picture on the sheet, in pixels."""
-WIDTH, LINE, MARGIN = 330, 20, 8
+WIDTH, LINE, MARGIN = 440, 20, 8
 """Of a cell, of a line of text and around both, in pixels."""
 TEXT, TITLE = 14, 12
 """Sizes of the letters, in pixels."""
@@ -45,18 +46,24 @@ class Cell:
 
 @cache
 def hangul_font() -> Path | None:
-    """The file of an installed upright font of ordinary weight that has Hangul; None where there is none."""
-    from matplotlib.font_manager import fontManager
+    """The file of an installed font of ordinary weight that has Hangul; None where there is none.
+
+    The files themselves are looked at: matplotlib's list of fonts is as old as its cache.
+    """
+    from matplotlib.font_manager import findSystemFonts
+
+    return next((file for file in sorted(map(Path, findSystemFonts())) if _has_hangul(file)), None)
+
+
+def _has_hangul(file: Path) -> bool:
     from matplotlib.ft2font import FT2Font
 
-    for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
-        if entry.style == "normal" and entry.weight in (400, "normal", "regular", "book"):
-            try:
-                if FT2Font(entry.fname).get_char_index(ord(HANGUL)):
-                    return Path(entry.fname)
-            except (OSError, RuntimeError):  # a file that is gone, or of another kind, since matplotlib listed it
-                continue
-    return None
+    try:
+        font = FT2Font(file)
+    except (OSError, RuntimeError):  # gone meanwhile, or of a format that FreeType cannot read
+        return False
+    glyphs = {font.get_char_index(ord(letter)) for letter in HANGUL}
+    return font.style_name == "Regular" and len(glyphs - {0}) == len(HANGUL)
 
 
 def write_sheet(path: Path, cells: Sequence[Cell], font: Path | None) -> None:
@@ -81,7 +88,7 @@ def _draw(sheet: Image.Image, left: int, top: int, cell: Cell, font: Path | None
     for row in cell.rows:
         draw.rectangle((start, top, start + room * row.probability, top + LINE - 3), BAR)
         share = f"{row.probability:.2f}"
-        label = f"{row.korean} {row.english}" if font and row.korean != row.english else row.english
+        label = f"{row.english} {row.korean}" if font and row.korean != row.english else row.english
         draw.text((start + 2, top + 1), _shortened(label, normal, room - normal.getlength(share) - 8), INK, normal)
         draw.text((start + room - normal.getlength(share), top + 1), share, INK, normal)
         top += LINE
