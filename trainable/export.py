@@ -44,6 +44,7 @@ def export_model(predictor: "ZeroShotPredictor", out: Path, form: str) -> list[s
             folder = Path(temporary) / out.name
             folder.mkdir()
             told = _write(predictor, folder, form)
+            _open_to_all(folder)
             folder.replace(out)
     except OSError as error:
         raise ConfigError(f"--out must be a folder that can be written, but {out} is not: {error}.") from error
@@ -95,6 +96,13 @@ def _write(predictor: "ZeroShotPredictor", folder: Path, form: str) -> list[str]
         told += [f"ONNX: image.onnx, text.onnx; {_same(logits, original, 'the ONNX model')}"]
     model_card.write_card(predictor, folder, transformers=for_transformers, onnx=for_onnx, reason=reason)
     return told
+
+
+def _open_to_all(folder: Path) -> None:
+    """Give every file the permissions of any new one: libraries keep some of theirs private."""
+    permissions = (folder / "README.md").stat().st_mode
+    for file in folder.iterdir():
+        file.chmod(permissions)
 
 
 def _same(exported: "Tensor", original: "Tensor", what: str) -> str:

@@ -56,8 +56,6 @@ class Prediction:
 
 
 STANDARD_INPUT = Path("-")
-MOST_ON_SHEET = 1000
-"""Pictures that a contact sheet may show: 334 rows, some 50,000 pixels high, which viewers still open."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,8 +103,8 @@ def _predict(argv: Sequence[str] | None) -> int:
     if arguments.top < 1:
         raise ConfigError(f"--top >= 1 must hold, but got {arguments.top}.")
     pictures = find_pictures(arguments.pictures)
-    if arguments.out is not None:
-        _require_sheet(arguments.out, len(pictures))
+    if arguments.out is not None and arguments.out.suffix.lower() != ".png":
+        raise ConfigError(f"--out must name a PNG file, such as sheet.png, but got {arguments.out}.")
 
     import torch
 
@@ -120,6 +118,7 @@ def _predict(argv: Sequence[str] | None) -> int:
     predictions = _predictions(predictor, inputs, labels, arguments.language, arguments.top)
     shown: list[Prediction] = []
     if arguments.out is not None:
+        _require_sheet(len(pictures), min(arguments.top, len(labels)))
         predictions = _kept(predictions, shown)
     (_print_lines if arguments.json else _print_table)(predictions)
     if shown:
@@ -127,11 +126,15 @@ def _predict(argv: Sequence[str] | None) -> int:
     return _say(inputs)
 
 
-def _require_sheet(out: Path, pictures: int) -> None:
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out must name a PNG file, such as sheet.png, but got {out}.")
-    if pictures > MOST_ON_SHEET:
-        raise ConfigError(f"a contact sheet must show at most {MOST_ON_SHEET} pictures, but {pictures} are given.")
+def _require_sheet(pictures: int, labels: int) -> None:
+    from trainable.data.contact_sheet import MOST_PIXELS, sheet_size
+
+    width, height = sheet_size(pictures, labels)
+    if width * height > MOST_PIXELS:
+        raise ConfigError(
+            f"a contact sheet must have at most {MOST_PIXELS:,} pixels, but {pictures} pictures with {labels} labels "
+            f"each make {width} x {height}; name fewer pictures, or a smaller --top."
+        )
 
 
 def _say(inputs: "_Pictures") -> int:

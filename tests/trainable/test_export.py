@@ -19,6 +19,7 @@ def test_a_model_for_transformers_is_written_whole_and_compared(model, tmp_path,
     assert {"README.md", "config.json", "model.safetensors", "modeling_glance.py", "prompts.json"} <= files
     assert "image.onnx" not in files
     assert list(out.parent.iterdir()) == [out]
+    assert {path.stat().st_mode for path in out.iterdir()} == {(out / "prompts.json").stat().st_mode}
     document = json.loads((out / "prompts.json").read_text())
     assert document["classes"]["fear"][0] == document["templates"]["en"][0].format(adjective_en="fearful")
 

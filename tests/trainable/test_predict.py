@@ -168,6 +168,14 @@ def test_a_sheet_shows_what_was_predicted(model, pictures, capsys, monkeypatch):
     assert "the sheet is in English alone" in printed.err
 
 
+def test_a_sheet_that_nothing_could_open_is_refused(model, pictures, capsys, monkeypatch):
+    monkeypatch.setattr(contact_sheet, "MOST_PIXELS", 440 * 147)
+    assert main(["--model", str(model), "--out", "sheet.png", str(pictures / "a.jpg")]) == 2
+    printed = capsys.readouterr()
+    assert "1 pictures with 3 labels each make 440 x 148; name fewer" in printed.err
+    assert printed.out == ""
+
+
 def test_where_nothing_can_be_read_there_is_no_table(model, tmp_path, capsys):
     assert main(["--model", str(model), str(tmp_path / "missing.png")]) == 1
     assert capsys.readouterr().out == ""

@@ -21,6 +21,9 @@ TEXT, TITLE = 14, 12
 """Sizes of the letters, in pixels."""
 INK, FAINT, BAR = "#1f2933", "#7b8794", "#bcd7ee"
 
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
+"""Pictures of more than these Pillow itself takes for an attack where it reads them."""
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -66,15 +69,30 @@ def _has_hangul(file: Path) -> bool:
     return font.style_name == "Regular" and len(glyphs - {0}) == len(HANGUL)
 
 
+def sheet_size(pictures: int, labels: int) -> tuple[int, int]:
+    """Width and height of a sheet, in pixels."""
+    columns = _columns(pictures)
+    return columns * WIDTH, -(-pictures // columns) * _height(labels)
+
+
 def write_sheet(path: Path, cells: Sequence[Cell], font: Path | None) -> None:
     """Write the cells as a PNG, row by row; labels are in English alone where `font`, which draws all text, is None."""
-    columns = max(1, min(COLUMNS, len(cells)))
-    height = 2 * MARGIN + LINE + max(SIDE, LINE * max((len(cell.rows) for cell in cells), default=0))
-    sheet = Image.new("RGB", (columns * WIDTH, -(-len(cells) // columns) * height), "white")
+    labels = max((len(cell.rows) for cell in cells), default=0)
+    columns, height = _columns(len(cells)), _height(labels)
+    sheet = Image.new("RGB", sheet_size(len(cells), labels), "white")
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         _draw(sheet, column * WIDTH + MARGIN, row * height + MARGIN, cell, font)
     write_atomically(path, lambda temporary: sheet.save(temporary, "PNG", optimize=True))
+
+
+def _columns(pictures: int) -> int:
+    return max(1, min(COLUMNS, pictures))
+
+
+def _height(labels: int) -> int:
+    """Of a cell, in pixels."""
+    return 2 * MARGIN + LINE + max(SIDE, LINE * labels)
 
 
 def _draw(sheet: Image.Image, left: int, top: int, cell: Cell, font: Path | None) -> None:
