@@ -212,7 +212,7 @@ def test_a_budget_of_hours_ends_the_search_in_order_and_counts_what_was_spent_be
     assert main(resume) in (0, 1)
     assert bench.state("x") == "BUDGET"
     assert [(trial.trial_id, trial.attempts) for trial in bench.trials("x")] == ran
-    assert main([*resume, "--budget-hours", "0.004"]) in (0, 1)
+    assert main([*resume, "--budget-hours", f"{float(hours) + 0.004:.3f}"]) in (0, 1)
     assert bench.state("x") == "BUDGET"
     assert sum(trial.attempts for trial in bench.trials("x")) > sum(attempts for _, attempts in ran)
     assert sum(trial.slot_time.spent["CPU"] for trial in bench.trials("x")) >= 0.004 * 3600

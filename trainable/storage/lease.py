@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainable.errors import StorageError
-from trainable.storage.retry import persist
+from trainable.storage.retry import CONTACT_SECONDS, persist
 from trainable.storage.storage import Storage
 
 LEASE_NAME = "lease.json"
@@ -44,13 +44,13 @@ class Lease:
         """Let others have it; where that cannot be told, it grows stale."""
         self._ended.set()
         self._thread.join(RENEW_SECONDS)
-        try:
-            if self.held and self._is_mine():
-                self._storage.delete([self._key])
-        except StorageError:
-            return
-        finally:
-            self.held = False
+        with contextlib.suppress(StorageError):
+            persist(self._give_up, CONTACT_SECONDS)
+        self.held = False
+
+    def _give_up(self) -> None:
+        if self.held and self._is_mine():
+            self._storage.delete([self._key])
 
     def renew(self) -> None:
         """Give a sign; raises `StorageError` where nobody answers."""
