@@ -8,6 +8,7 @@ from typing import Any
 from search.pbt import ranges_of, require_population
 from search.spaces import SPACES, Space, build_space, require_whole_shares
 from trainable.data.unseen import UnseenClasses, parse_unseen
+from trainable.data_flags import DATA_PATH_HELP, DATASET_HELP
 from trainable.errors import ConfigError, close_match
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
@@ -75,15 +76,8 @@ class SearchOptions:
         0, "Search", "how many of the best configs are trained again with further seeds, after the search", metavar="K"
     )
 
-    dataset: str = _option(
-        "synthetic", "Data", "synthetic (built in), fer2013, ferplus, affectnet or folder", metavar="NAME"
-    )
-    data_path: str | None = _option(
-        None,
-        "Data",
-        "where the data set lies; a prepared store is used as it is, also at an address such as s3://bucket/faces",
-        metavar="PATH",
-    )
+    dataset: str = _option("synthetic", "Data", DATASET_HELP, metavar="NAME")
+    data_path: str | None = _option(None, "Data", DATA_PATH_HELP, metavar="PATH")
     unseen: str | None = _option(
         None,
         "Data",

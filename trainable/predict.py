@@ -147,6 +147,8 @@ def _say(inputs: "_Pictures") -> int:
 
 
 def _parser() -> CommandParser:
+    from trainable.data.vocabulary import VOCABULARIES
+
     parser = CommandParser(
         prog="trainable/predict.py",
         description="Name the emotions in pictures of faces, zero-shot.",
@@ -169,7 +171,7 @@ def _parser() -> CommandParser:
     add(
         "--labels",
         metavar="LABELS",
-        help="basic7, affectnet8, compound15, kote44, or any words: happy,tired,relieved (default: the training's)",
+        help=f"{', '.join(VOCABULARIES)}, or any words: happy,tired,relieved (default: the training's)",
     )
     add("--language", choices=("en", "ko", "both"), help="of the prompts (default: the training's)")
     add("--top", type=int, default=3, metavar="N", help="labels to show of each picture (default: %(default)s)")

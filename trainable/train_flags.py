@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainable.config import TrialConfig
+from trainable.data_flags import DATA_PATH_HELP, DATASET_HELP
 from trainable.errors import CommandParser, ConfigError, nearest
 from trainable.files import user_path
 
@@ -66,7 +67,14 @@ def _parser() -> CommandParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    _add_config(parser.add_argument_group("Config"))
+    _add_data(parser.add_argument_group("Data"))
+    _add_run(parser.add_argument_group("Run"))
+    return parser
+
+
+def _add_config(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--config",
         metavar="FILE",
@@ -87,21 +95,21 @@ def _parser() -> CommandParser:
         metavar="N",
         help="seeds weights, batches, templates and augmentation (default: the config's)",
     )
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="synthetic (built in), fer2013 or folder (default: the config's, or synthetic)",
-    )
-    add(
-        "--data-path",
-        metavar="PATH",
-        help="where the data set lies; a prepared store is used as it is, also at an address such as s3://bucket/faces",
-    )
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--dataset", metavar="NAME", help=f"{DATASET_HELP} (default: the config's, or synthetic)")
+    add("--data-path", metavar="PATH", help=DATA_PATH_HELP)
     add(
         "--unseen",
         metavar="GROUPS",
         help="classes not to train, as VALIDATION[:TEST], a named split or none (default: the config's, or the data's)",
     )
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--out", type=user_path, metavar="FOLDER", help="the folder of the run (default: results/train-<time>)")
     add(
         "--resume",
@@ -129,7 +137,6 @@ def _parser() -> CommandParser:
         metavar="N",
         help=f"only check that the config learns N training images by heart (default: {OVERFIT_IMAGES}); keeps nothing",
     )
-    return parser
 
 
 def _check_combination(arguments: argparse.Namespace) -> None:

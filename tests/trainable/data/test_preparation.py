@@ -1,4 +1,5 @@
 import os
+import re
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ from trainable.data import preparation
 from trainable.data.preparation import dataset_names, prepare_store
 from trainable.data.source import BrokenRecord, PrepareOptions, Record, Source
 from trainable.data.store import Store, stores_folder
+from trainable.data_flags import DATASET_HELP
 from trainable.errors import DataError
 
 
@@ -120,6 +122,7 @@ def test_the_seed_draws_other_faces():
 
 def test_data_set_names():
     assert dataset_names() == ("synthetic", "fer2013", "ferplus", "affectnet", "folder")
+    assert re.findall(r"\b(?!or\b)\w+", DATASET_HELP.replace("(built in)", "")) == [*dataset_names()]
 
 
 class TestDropping:
