@@ -1,6 +1,5 @@
 import errno
 import json
-from pathlib import Path
 
 import pytest
 
@@ -8,29 +7,16 @@ from trainable.config import TrialConfig
 from trainable.data.fetched import upload_store
 from trainable.data.progress import unwatched
 from trainable.data.store import Store
-from trainable.epoch_table import COLUMNS, epoch_header, epoch_line
-from trainable.errors import ConfigError, ExperimentError, GlanceError
+from trainable.epoch_table import epoch_header
+from trainable.errors import ExperimentError
 from trainable.slot.failure import Failure, WorkerError
 from trainable.slot.notice import NOTICE
 from trainable.storage.storage import open_storage
 from trainable.train import _errors_of_workers, main
-from trainable.train_flags import parse_setting
 from trainable.training.checkpoint import read_checkpoint
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
 TIMES = ("epoch_seconds", "images_per_second")
-
-REPORT = {
-    "epoch": 12,
-    "train_loss": 1.23456,
-    "train_accuracy": 0.5,
-    "val_loss": 10.5,
-    "val_accuracy": 0.25,
-    "learning_rate_now": 1e-3,
-    "logit_scale_now": 2.659,
-    "images_per_second": 12345.6,
-    "epoch_seconds": 5.04,
-}
 
 
 def read_reports(folder):
@@ -62,112 +48,6 @@ def interrupt_at(monkeypatch, epoch, error=KeyboardInterrupt):
         return run_epoch(self)
 
     monkeypatch.setattr(Trainer, "run_epoch", interrupted)
-
-
-@pytest.mark.parametrize(
-    ("text", "setting"),
-    [
-        ("learning_rate=1e-3", ("learning_rate", 1e-3)),
-        ("learning_rate=1", ("learning_rate", 1.0)),
-        (" embedding_dim = 64 ", ("embedding_dim", 64)),
-        ("learn_logit_scale=False", ("learn_logit_scale", False)),
-        ("learn_logit_scale=true", ("learn_logit_scale", True)),
-        ("text_tower=skt/kobert-base-v1", ("text_tower", "skt/kobert-base-v1")),
-        ("image_tower=a=b", ("image_tower", "a=b")),
-    ],
-)
-def test_a_setting_is_read_by_the_type_of_its_field(text, setting):
-    name, value = parse_setting(text)
-    assert (name, value) == setting
-    assert type(value) is type(getattr(TrialConfig(), name))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("learning_rate", "--set must have the form name=value"),
-        ("learning_rate=", "--set must have the form name=value"),
-        ("=1", "--set must have the form name=value"),
-        ("learning_rat=1", "Did you mean 'learning_rate'?"),
-        ("embedding_dim=64.5", "--set embedding_dim must be a whole number, but got '64.5'"),
-        ("learn_logit_scale=yes", "must be true or false"),
-        ("learning_rate=loguniform(1e-5,1e-2)", "ranges are for search/run.py"),
-    ],
-)
-def test_a_setting_that_cannot_be_read_says_what_it_must_be(text, words):
-    with pytest.raises(ConfigError) as raised:
-        parse_setting(text)
-    assert words in str(raised.value)
-
-
-def test_an_epoch_is_one_line_under_its_titles():
-    line = epoch_line(REPORT)
-    ends = [sum(width for _, width, _ in COLUMNS[: index + 1]) for index in range(len(COLUMNS))]
-    assert line.split() == ["12", "1.2346", "0.5000", "10.5000", "0.2500", "1.00e-03", "2.659", "12,346", "5.0"]
-    assert len(line) == len(epoch_header()) == ends[-1]
-    assert all(epoch_header()[end - 1] != " " and line[end - 1] != " " for end in ends)
-    assert epoch_line(REPORT, improved=True) == line + "  *"
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--resume", "x", "--seed", "0"], "--resume must stand alone"),
-        (["--resume", "x", "--set", "seed=0"], "but got --set with it"),
-        (["--overfit", "--out", "x"], "--overfit must have no --out"),
-        (["--workers", "0"], "--workers must be 1 or more, but got 0"),
-        (["--workers", "2", "--overfit"], "--overfit must have no --workers"),
-        (["--max-lost-minutes", "0"], "--max-lost-minutes > 0 must hold, but got 0"),
-        (["--max-lost-minutes", "5", "--overfit"], "--overfit must have no --max-lost-minutes"),
-        (["--resume", "no-such-run"], "--resume must name the folder of a run"),
-        (["--config", "no-such-file.json"], "the config file must be readable"),
-        (["--out", "s3://bucket/run"], "must be a file or folder of this machine, but got the address s3://bucket/run"),
-        (["--set", "loss=clop"], "loss must be one of"),
-        (["--max-epochs", "0"], "max_epochs >= 1 must hold"),
-        (["--dataset", "fer2013"], "must be given a path"),
-    ],
-)
-def test_a_users_mistake_is_one_sentence_and_status_2(flags, words, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(flags) == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("error: ")
-    assert words in printed
-    assert "Traceback" not in printed
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
-    from trainable.training.run_folder import RunFolder
-
-    (tmp_path / "file").write_text("")
-    for path in (Path("/proc/nope/x"), tmp_path / "file" / "x"):
-        with pytest.raises(ExperimentError, match=f"must be writable, but {path}: "):
-            RunFolder.create(path, TrialConfig(), {})
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "words"),
-    [
-        ("run.json", '{"config": {}}', "must hold the run's dataset"),
-        ("run.json", "{", "must hold JSON"),
-        ("best.json", "{", r"best\.json must hold JSON"),
-        ("best.json", "[]", r"best\.json must hold a JSON object"),
-        ("reports.jsonl", '{"epoch": 1}\nx\n', r"reports\.jsonl must hold JSON"),
-    ],
-)
-def test_a_run_folder_with_an_odd_file_is_named(file, text, words, tmp_path):
-    from trainable.training.run_folder import RunFolder
-
-    RunFolder.create(tmp_path / "run", TrialConfig(), {"name": "synthetic"})
-    (tmp_path / "run" / file).write_text(text)
-
-    def read():
-        folder = RunFolder.open(tmp_path / "run")[0]
-        return folder.read_best(), folder.read_reports()
-
-    with pytest.raises(GlanceError, match=words):
-        read()
 
 
 @pytest.mark.e2e

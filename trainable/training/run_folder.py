@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from trainable.config import TrialConfig, load_config
 from trainable.errors import ExperimentError
-from trainable.files import write_atomically, write_json
+from trainable.files import json_object, read_json, write_atomically, write_json
 
 METRIC = "val_accuracy"
 """The report's entry that decides which epoch is best; more is better."""
@@ -123,9 +123,7 @@ class RunFolder:
 
     def read_best(self) -> dict[str, Any] | None:
         """What `best.json` holds; None before the first epoch."""
-        if not self.best_path.exists():
-            return None
-        return _parse(self.best_path.read_bytes(), self.best_path)
+        return read_json(self.best_path)
 
     def add_to_best(self, metrics: Mapping[str, float], unseen: Mapping[str, Any]) -> dict[str, Any]:
         """Join the best epoch's metrics with those of the test split, and add what it gave for each unseen class.
@@ -163,7 +161,7 @@ class RunFolder:
         if not self.reports_path.exists():
             return []
         lines = self.reports_path.read_bytes().splitlines(keepends=True)
-        return [_parse(line, self.reports_path) for line in lines if line.endswith(b"\n")]
+        return [json_object(line, self.reports_path) for line in lines if line.endswith(b"\n")]
 
 
 @contextmanager
@@ -176,17 +174,6 @@ def _writing(folder: Path) -> Iterator[None]:
             f"the folder of a run must be writable, but {folder}: {reason}. Make room or choose another --out; a run "
             "that has begun goes on by --resume."
         ) from error
-
-
-def _parse(text: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object from a file of this folder; raises `ExperimentError`."""
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise ExperimentError(f"{path} must hold JSON as a run writes it, but: {error}.") from error
-    if not isinstance(document, dict):
-        raise ExperimentError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
-    return document
 
 
 def _line(report: Mapping[str, Any]) -> str:
