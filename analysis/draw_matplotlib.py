@@ -1,5 +1,6 @@
-"""Draws a `Plot` for paper."""
+"""Draws a `Plot` or a `HeatMap` for paper."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis.fonts import families, legible
-from analysis.plot import Axis, Mark, Plot, Series
+from analysis.plot import Axis, HeatMap, Mark, Plot, Series
 from analysis.theme import LIGHT, LIGHT_SCALE, ROLES
 
 SIZE_INCHES = (7.0, 4.2)
+LETTERS_ABREAST = 60
+"""More letters than these under a heat map are set aslant."""
 _SYMBOLS = {"disc": "o", "ring": "o", "cross": "X", "triangle": "^", "star": "*"}
 _AREAS = {"disc": 42, "ring": 34, "cross": 38, "triangle": 40, "star": 210}
 _NAMED = ("best", "second", "third")
@@ -39,6 +42,40 @@ def draw(plot: Plot) -> Figure:
             bar.outline.set_visible(False)
         _draw_legend(axes)
     return figure
+
+
+def draw_heat_map(heat_map: HeatMap) -> Figure:
+    """A static figure; a cell's text is black or white, whichever its colour lets be read."""
+    values = np.asarray(heat_map.values, dtype=float)
+    with rc_context(_style()):
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(legible(heat_map.title), loc="left", fontsize=12, fontweight="bold")
+        colours = ScalarMappable(Normalize(*heat_map.ends), LinearSegmentedColormap.from_list("scale", LIGHT_SCALE))
+        if values.size:
+            origin: Any = "lower" if heat_map.upward else "upper"
+            axes.imshow(colours.to_rgba(np.ma.masked_invalid(values)), aspect="auto", origin=origin)
+        _write_cells(axes, heat_map, colours)
+        _set_axis(axes, Axis(label=heat_map.column_label, categories=tuple(heat_map.columns)), "x")
+        _set_axis(axes, Axis(label=heat_map.row_label, categories=tuple(heat_map.rows)), "y")
+        if sum(map(len, heat_map.columns)) > LETTERS_ABREAST:
+            axes.tick_params("x", rotation=35)
+        bar = figure.colorbar(colours, ax=axes, aspect=32, pad=0.02)
+        bar.set_label(legible(heat_map.scale))
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _write_cells(axes: Axes, heat_map: HeatMap, colours: ScalarMappable) -> None:
+    rows, columns = len(heat_map.rows), len(heat_map.columns)
+    size = min(10.0, 160.0 / max(1, rows), 200.0 / max(1, columns))
+    shades = colours.to_rgba(np.asarray(heat_map.values, dtype=float))
+    for row, texts in enumerate(heat_map.texts):
+        for column, text in enumerate(texts):
+            red, green, blue, _ = shades[row][column]
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            ink = "white" if dark and not math.isnan(heat_map.values[row][column]) else LIGHT["ink"]
+            axes.text(column, row, legible(text), ha="center", va="center", fontsize=size, color=ink)
 
 
 def _colours(plot: Plot) -> ScalarMappable:

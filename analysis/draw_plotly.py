@@ -1,4 +1,4 @@
-"""Draws a `Plot` for the screen."""
+"""Draws a `Plot` or a `HeatMap` for the screen."""
 
 import html
 import math
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.plot import Axis, Mark, Plot, Series
+from analysis.plot import Axis, HeatMap, Mark, Plot, Series
 from analysis.theme import DARK, DARK_SCALE, LIGHT, LIGHT_SCALE, ROLES
 
 _SYMBOLS = {"disc": "circle", "ring": "circle-open", "cross": "x", "triangle": "triangle-up", "star": "star"}
@@ -24,6 +24,23 @@ def draw(plot: Plot) -> go.Figure:
     for mark in plot.marks:
         _add_mark(figure, mark)
     return figure
+
+
+def draw_heat_map(heat_map: HeatMap) -> go.Figure:
+    """An interactive figure; a cell's text is black or white, whichever its colour lets be read."""
+    trace = {
+        "type": "heatmap",
+        "z": np.asarray(heat_map.values, dtype=np.float32),
+        "coloraxis": "coloraxis",
+        "xgap": 1,
+        "ygap": 1,
+        "hoverongaps": False,
+        "hovertext": [list(map(_text, row)) for row in heat_map.hover or _cells(heat_map)],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
+    if len(heat_map.texts):
+        trace |= {"text": [list(map(_text, row)) for row in heat_map.texts], "texttemplate": "%{text}"}
+    return go.Figure(data=[trace], layout=_heat_map_layout(heat_map))
 
 
 def template(*, dark: bool) -> dict[str, Any]:
@@ -81,6 +98,44 @@ def _layout(plot: Plot) -> dict[str, Any]:
         "hovermode": "closest",
         "margin": {"l": 56, "r": 16, "t": 56, "b": 48},
     }
+
+
+def _heat_map_layout(heat_map: HeatMap) -> dict[str, Any]:
+    low, high = heat_map.ends
+    rows, columns = len(heat_map.rows), len(heat_map.columns)
+    feet, sides = (-0.5, max(1, rows) - 0.5), (-0.5, max(1, columns) - 0.5)
+    x = Axis(label=heat_map.column_label, categories=tuple(heat_map.columns), bounds=sides)
+    y = Axis(
+        label=heat_map.row_label,
+        categories=tuple(heat_map.rows),
+        bounds=feet if heat_map.upward else (feet[1], feet[0]),
+    )
+    return {
+        "template": template(dark=False),
+        "title": {"text": _text(heat_map.title), "x": 0.02},
+        "xaxis": {**_axis(x), "showgrid": False},
+        "yaxis": {**_axis(y), "showgrid": False},
+        "coloraxis": {
+            "cmin": low,
+            "cmax": high,
+            "colorbar": {
+                "title": {"text": _text(heat_map.scale), "side": "right", "font": {"size": 12}},
+                "thickness": 10,
+                "outlinewidth": 0,
+                "nticks": 6,
+            },
+        },
+        "hovermode": "closest",
+        "margin": {"l": 56, "r": 16, "t": 56, "b": 48},
+    }
+
+
+def _cells(heat_map: HeatMap) -> list[list[str]]:
+    """What each cell says of itself."""
+    return [
+        [f"{row}, {column}: {value:.4g}" for column, value in zip(heat_map.columns, values, strict=True)]
+        for row, values in zip(heat_map.rows, heat_map.values, strict=True)
+    ]
 
 
 def _axis(axis: Axis) -> dict[str, Any]:

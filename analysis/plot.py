@@ -3,9 +3,10 @@
 All text is plain: the renderers escape it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -13,6 +14,28 @@ if TYPE_CHECKING:
 Style = Literal["points", "lines", "steps", "bars"]
 Symbol = Literal["disc", "ring", "cross", "triangle", "star"]
 Role = Literal["best", "second", "third", "finished", "stopped", "running", "failed", "faint"]
+
+
+class Drawable(Protocol):
+    """What stands in a report as a figure."""
+
+    @property
+    def name(self) -> str:
+        """File name without its ending."""
+
+    @property
+    def title(self) -> str:
+        """What it shows, as a headline."""
+
+    @property
+    def caption(self) -> str:
+        """A sentence that says how to read it, or what was left out; may be empty."""
+
+    def plotly(self) -> Any:
+        """An interactive `plotly.graph_objects.Figure`."""
+
+    def matplotlib(self) -> "Figure":
+        """A `matplotlib.figure.Figure`, for paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,3 +110,53 @@ class Plot:
         from analysis.draw_matplotlib import draw
 
         return draw(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeatMap:
+    """A table of numbers as colours, before it is drawn."""
+
+    name: str
+    """File name without its ending."""
+    title: str
+    caption: str = ""
+    """A sentence that says how to read it, or what was left out."""
+    columns: Sequence[str]
+    """One label per column."""
+    rows: Sequence[str]
+    """One label per row."""
+    column_label: str = ""
+    """What the columns are."""
+    row_label: str = ""
+    """What the rows are."""
+    upward: bool = False
+    """Whether the first row stands at the foot, as on a number line; else at the top, as in a table."""
+    values: Sequence[Sequence[float]]
+    """Rows of columns; NaN for an empty cell."""
+    scale: str
+    """What the colour shows."""
+    bounds: tuple[float, float] | None = None
+    """The ends of the colour scale; None for the smallest and the largest value."""
+    texts: Sequence[Sequence[str]] = ()
+    """What stands in each cell, rows of columns; empty for nothing."""
+    hover: Sequence[Sequence[str]] = ()
+    """One text per cell, rows of columns; empty for row, column and value."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the colour scale, never the same number; 0 and 1 where every cell is empty."""
+        finite = [value for row in self.values for value in row if math.isfinite(value)]
+        low, high = self.bounds or (min(finite, default=0.0), max(finite, default=1.0))
+        return (low, high) if low < high else (low - 0.5, low + 0.5)
+
+    def plotly(self) -> Any:
+        """The map as an interactive `plotly.graph_objects.Figure`."""
+        from analysis.draw_plotly import draw_heat_map
+
+        return draw_heat_map(self)
+
+    def matplotlib(self) -> "Figure":
+        """The map as a `matplotlib.figure.Figure`, for paper."""
+        from analysis.draw_matplotlib import draw_heat_map
+
+        return draw_heat_map(self)

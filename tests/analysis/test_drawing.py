@@ -1,4 +1,6 @@
+import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from matplotlib.colors import to_rgba
 from analysis import fonts
 from analysis.figures import against, curves, failure_counts
 from analysis.frames import load_experiment
-from analysis.plot import Axis, Plot, Series
-from analysis.theme import LIGHT_SCALE
+from analysis.plot import Axis, HeatMap, Plot, Series
+from analysis.theme import LIGHT, LIGHT_SCALE
 
 HOSTILE = "<script>alert('x')</script> $x^{$ 분노"
 
@@ -111,3 +113,59 @@ def test_hangul_turns_latin_only_where_no_font_has_it():
 def test_every_syllable_has_a_romanisation():
     assert fonts.legible("아", lambda: None) == "a"
     assert all(fonts.legible(chr(code), lambda: None).isascii() for code in range(0xAC00, 0xD7A4))
+
+
+@pytest.fixture
+def heat_map():
+    return HeatMap(
+        name="pairs",
+        title="Pairs",
+        columns=("low", "high"),
+        rows=("a", "b", "c"),
+        column_label="rate",
+        row_label="kind",
+        values=[[0.1, 0.9], [math.nan, 0.5], [0.3, 0.2]],
+        scale="accuracy",
+        texts=[["0.1", "0.9"], ["", "0.5"], ["0.3", "0.2"]],
+    )
+
+
+def test_plotly_draws_the_cells_it_is_given(heat_map):
+    figure = heat_map.plotly()
+    (trace,) = figure.data
+    np.testing.assert_allclose(trace.z, heat_map.values, rtol=1e-6)
+    assert [list(row) for row in trace.text] == heat_map.texts
+    assert trace.hovertext[0][1] == "a, high: 0.9"
+    assert (figure.layout.xaxis.ticktext, figure.layout.yaxis.ticktext) == (heat_map.columns, heat_map.rows)
+    assert figure.layout.yaxis.range == (2.5, -0.5)
+    assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (0.1, 0.9)
+
+
+def test_matplotlib_draws_the_cells_it_is_given(heat_map):
+    axes, bar = heat_map.matplotlib().axes
+    (image,) = axes.images
+    np.testing.assert_allclose(image.get_array()[0, 1], to_rgba(LIGHT_SCALE[-1]), atol=0.01)
+    assert image.get_array()[1, 0, 3] == 0
+    inks = {text.get_text(): text.get_color() for text in axes.texts if text.get_text()}
+    assert inks == {"0.1": LIGHT["ink"], "0.9": "white", "0.5": "white", "0.3": LIGHT["ink"], "0.2": LIGHT["ink"]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(heat_map.rows)
+    assert axes.get_ylim() == (2.5, -0.5)
+    assert bar.get_ylabel() == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds", "ends"),
+    [([[0.2, 0.4]], None, (0.2, 0.4)), ([[2.0, 2.0]], None, (1.5, 2.5)), ([[math.nan] * 2], None, (0.0, 1.0))],
+)
+def test_the_colours_of_a_heat_map_span_its_values(heat_map, values, bounds, ends):
+    assert replace(heat_map, values=values, bounds=bounds).ends == ends
+
+
+def test_a_heat_map_escapes_every_text(heat_map):
+    hostile = replace(
+        heat_map, title=HOSTILE, columns=(HOSTILE, HOSTILE), rows=(HOSTILE,) * 3, texts=[[HOSTILE] * 2] * 3
+    )
+    text = hostile.plotly().to_json()
+    assert "<script" not in text
+    assert "\\u003cscript" not in text
+    assert hostile.matplotlib().axes[0].get_title(loc="left") == fonts.legible(HOSTILE)
