@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from search.options import FIELD_TYPES, SearchOptions, check_type, flag, type_name
+from search.options import FIELD_TYPES, SearchOptions, check_type, flag, full_metric, type_name
 from search.place import begun
 from search.spaces import SPACES
 from trainable.errors import CommandParser, ConfigError, nearest
@@ -69,6 +69,8 @@ def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
     asked = {**defaults, **asked}  # an older version had fewer
     tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
     asked = {**asked, **tuples, "storage": storage, "name": folder.name}
+    if "metric" in given:
+        given["metric"] = full_metric(given["metric"])
     for name, value in given.items():
         fixed = name not in RESUMABLE or (asked.get("scheduler") == "pbt" and name in POPULATION)
         if fixed and name != "resume" and value != asked[name]:

@@ -9,7 +9,7 @@ from search.pbt import ranges_of, require_population
 from search.spaces import SPACES, Space, build_space, require_whole_shares
 from trainable.data.unseen import UnseenClasses, parse_unseen
 from trainable.data_flags import DATA_PATH_HELP, DATASET_HELP
-from trainable.errors import ConfigError, close_match
+from trainable.errors import ConfigError, require_one_of
 
 ALGORITHMS = ("asha", "random", "optuna", "hyperopt")
 SCHEDULERS = ("asha", "asha-promote", "hyperband", "median", "pbt", "none")
@@ -155,15 +155,14 @@ class SearchOptions:
         """Fill in the scheduler and check every field."""
         for field in dataclasses.fields(self):
             check_type(field.name, type_name(field), getattr(self, field.name))
-        _require_one_of("algo", self.algo, ALGORITHMS)
+        require_one_of("--algo", self.algo, ALGORITHMS)
         if self.scheduler is None:
             object.__setattr__(self, "scheduler", "none" if self.algo == "random" else "asha")
-        _require_one_of("scheduler", str(self.scheduler), SCHEDULERS)
-        _require_one_of("space", self.space, SPACES)
-        metrics = [f"val_{name}" if f"val_{name}" in METRICS else name for name in self.metrics]
-        object.__setattr__(self, "metric", ",".join(metrics))
+        require_one_of("--scheduler", str(self.scheduler), SCHEDULERS)
+        require_one_of("--space", self.space, SPACES)
+        object.__setattr__(self, "metric", full_metric(self.metric))
         for metric in self.metrics:
-            _require_one_of("metric", metric, METRICS)
+            require_one_of("--metric", metric, METRICS)
         if self.unseen is not None:
             parse_unseen(self.unseen)
         _require(
@@ -172,7 +171,7 @@ class SearchOptions:
             self.metric,
         )
         if self.sampler is not None:
-            _require_one_of("sampler", self.sampler, SAMPLERS)
+            require_one_of("--sampler", self.sampler, SAMPLERS)
             _require(self.algo == "optuna", "--sampler needs --algo optuna", f"--algo {self.algo}")
         _require(
             not (self.algo == "asha" and self.scheduler == "none"),
@@ -249,6 +248,11 @@ class SearchOptions:
         _require(value >= low, f"{flag(name)} >= {low} must hold", value)
 
 
+def full_metric(metric: str) -> str:
+    """The metrics as reports name them: "accuracy,train_loss" -> "val_accuracy,train_loss"."""
+    return ",".join(f"val_{name}" if f"val_{name}" in METRICS else name for name in metric.split(","))
+
+
 def parse_duration(text: str) -> float:
     """Seconds of a time such as 90s, 45m, 2h, 1h30m or 1.5h; raises `ConfigError`."""
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([dhms])", text)
@@ -286,13 +290,6 @@ def _check_gpus(gpus: float, workers: int) -> None:
 def _require(holds: bool, rule: str, value: object) -> None:
     if not holds:
         raise ConfigError(f"{rule}, but got {value}.")
-
-
-def _require_one_of(name: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"{flag(name)} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}"
-        )
 
 
 def flag(name: str) -> str:

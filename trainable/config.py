@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from trainable.errors import ConfigError, close_match, nearest
+from trainable.errors import ConfigError, nearest, require, require_one_of
 
 MAX_LOGIT_SCALE = math.log(100.0)
 """Clamp of the logit scale in log space (CLIP, arXiv 2103.00020, section 2.5)."""
@@ -102,42 +102,42 @@ class TrialConfig:
         """Check every field against its domain."""
         for field in dataclasses.fields(self):
             _check_type(field.name, field.type, getattr(self, field.name))
-        _require(self.learning_rate > 0, "learning_rate > 0", self.learning_rate)
-        _require(self.text_learning_rate_factor >= 0, "text_learning_rate_factor >= 0", self.text_learning_rate_factor)
-        _require(
+        require(self.learning_rate > 0, "learning_rate > 0", self.learning_rate)
+        require(self.text_learning_rate_factor >= 0, "text_learning_rate_factor >= 0", self.text_learning_rate_factor)
+        require(
             self.image_learning_rate_factor >= 0, "image_learning_rate_factor >= 0", self.image_learning_rate_factor
         )
-        _require(0 < self.layer_decay <= 1, "0 < layer_decay <= 1", self.layer_decay)
-        _require(0 <= self.logit_scale <= MAX_LOGIT_SCALE, "0 <= logit_scale <= ln 100 = 4.605", self.logit_scale)
-        _require(self.embedding_dim >= 1, "embedding_dim >= 1", self.embedding_dim)
-        _require(1 <= self.head_depth <= 3, "1 <= head_depth <= 3", self.head_depth)
-        _require(self.batch_size >= 2, "batch_size >= 2", self.batch_size)
-        _require(self.accumulation >= 1, "accumulation >= 1", self.accumulation)
-        _require(self.max_epochs >= 1, "max_epochs >= 1", self.max_epochs)
-        _require(self.epoch_samples >= 0, "epoch_samples >= 0", self.epoch_samples)
-        _require(0 <= self.warmup_fraction < 1, "0 <= warmup_fraction < 1", self.warmup_fraction)
-        _require(self.weight_decay >= 0, "weight_decay >= 0", self.weight_decay)
-        _require(self.gradient_clip >= 0, "gradient_clip >= 0", self.gradient_clip)
-        _require(0 <= self.augmentation <= 1, "0 <= augmentation <= 1", self.augmentation)
-        _require(0 <= self.seed < 2**32, "0 <= seed < 2**32", self.seed)
-        _require_one_of("weight_init", self.weight_init, WEIGHT_INITS)
-        _require_one_of("loss", self.loss, LOSSES)
-        _require_one_of("image_resolution", self.image_resolution, IMAGE_RESOLUTIONS)
-        _require(
+        require(0 < self.layer_decay <= 1, "0 < layer_decay <= 1", self.layer_decay)
+        require(0 <= self.logit_scale <= MAX_LOGIT_SCALE, "0 <= logit_scale <= ln 100 = 4.605", self.logit_scale)
+        require(self.embedding_dim >= 1, "embedding_dim >= 1", self.embedding_dim)
+        require(1 <= self.head_depth <= 3, "1 <= head_depth <= 3", self.head_depth)
+        require(self.batch_size >= 2, "batch_size >= 2", self.batch_size)
+        require(self.accumulation >= 1, "accumulation >= 1", self.accumulation)
+        require(self.max_epochs >= 1, "max_epochs >= 1", self.max_epochs)
+        require(self.epoch_samples >= 0, "epoch_samples >= 0", self.epoch_samples)
+        require(0 <= self.warmup_fraction < 1, "0 <= warmup_fraction < 1", self.warmup_fraction)
+        require(self.weight_decay >= 0, "weight_decay >= 0", self.weight_decay)
+        require(self.gradient_clip >= 0, "gradient_clip >= 0", self.gradient_clip)
+        require(0 <= self.augmentation <= 1, "0 <= augmentation <= 1", self.augmentation)
+        require(0 <= self.seed < 2**32, "0 <= seed < 2**32", self.seed)
+        require_one_of("weight_init", self.weight_init, WEIGHT_INITS)
+        require_one_of("loss", self.loss, LOSSES)
+        require_one_of("image_resolution", self.image_resolution, IMAGE_RESOLUTIONS)
+        require(
             self.loss != "clip" or not self.soft_targets, "soft_targets with loss=multipositive or sigmoid", self.loss
         )
-        _require(0 <= self.mixing <= 1, "0 <= mixing <= 1", self.mixing)
-        _require(self.loss != "clip" or not self.mixing, "mixing with loss=multipositive or sigmoid", self.loss)
+        require(0 <= self.mixing <= 1, "0 <= mixing <= 1", self.mixing)
+        require(self.loss != "clip" or not self.mixing, "mixing with loss=multipositive or sigmoid", self.loss)
         self.frozen_towers()
-        _require_one_of("language", self.language, LANGUAGES)
-        _require_one_of("precision", self.precision, PRECISIONS)
-        _require_one_of("parallelism", self.parallelism, PARALLELISMS)
+        require_one_of("language", self.language, LANGUAGES)
+        require_one_of("precision", self.precision, PRECISIONS)
+        require_one_of("parallelism", self.parallelism, PARALLELISMS)
 
     def frozen_towers(self) -> dict[str, int]:
         """The towers that keep their weights, and how many of their last blocks train nevertheless."""
         which, colon, blocks = self.freeze.partition(":")
-        _require_one_of("freeze", which, FROZEN)
-        _require(
+        require_one_of("freeze", which, FROZEN)
+        require(
             not colon or (blocks.isdecimal() and int(blocks) >= 1 and which != "none"),
             "freeze must be none, image, text or both, and after the last three a number of blocks, as in both:2",
             self.freeze,
@@ -200,13 +200,3 @@ def _check_type(name: str, expected: Any, value: Any) -> None:
     if not valid:
         kind = f"finite {expected.__name__}" if expected in (int, float) else expected.__name__
         raise ConfigError(f"{name} must be a {kind}, but got {value!r}.")
-
-
-def _require(holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise ConfigError(f"{rule} must hold, but got {value!r}.")
-
-
-def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}")

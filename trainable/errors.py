@@ -69,6 +69,19 @@ def close_match(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {names[close[0]]!r}?" if close else ""
 
 
+def require(holds: bool, rule: str, value: object, error: type[GlanceError] = ConfigError) -> None:
+    """Raise the error, which says the rule and the value, unless it holds."""
+    if not holds:
+        raise error(f"{rule} must hold, but got {value!r}.")
+
+
+def require_one_of(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise `ConfigError` for a value that is not known, with the nearest one that is."""
+    known = tuple(known)
+    if value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, but got {value!r}.{close_match(value, known)}")
+
+
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` whose complaints are `ConfigError`."""
 

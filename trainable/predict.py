@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import CommandParser, ConfigError, DataError, nearest, run_command
+from trainable.errors import CommandParser, ConfigError, DataError, nearest, require, run_command
 from trainable.files import user_path
 from trainable.model_folder import model_folder
 
@@ -100,8 +100,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 def _predict(argv: Sequence[str] | None) -> int:
     arguments = _parser().read(argv)
-    if arguments.top < 1:
-        raise ConfigError(f"--top >= 1 must hold, but got {arguments.top}.")
+    require(arguments.top >= 1, "--top >= 1", arguments.top)
     pictures = find_pictures(arguments.pictures)
     if arguments.out is not None and arguments.out.suffix.lower() != ".png":
         raise ConfigError(f"--out must name a PNG file, such as sheet.png, but got {arguments.out}.")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainable.config import LANGUAGES
-from trainable.errors import ConfigError, run_command
+from trainable.errors import ConfigError, require, run_command
 from trainable.files import user_path
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def _arguments(argv: Sequence[str] | None) -> "tuple[argparse.Namespace, Pretrai
 
     defaults = PretrainOptions()
     arguments = _parser(defaults).parse_args(argv)
-    if not 0 < arguments.held_out < 1:
-        raise ConfigError(f"0 < --held-out < 1 must hold, but got {arguments.held_out}.")
+    require(0 < arguments.held_out < 1, "0 < --held-out < 1", arguments.held_out)
     names = {field.name for field in dataclasses.fields(defaults)} & vars(arguments).keys()
     return arguments, PretrainOptions(**{name: getattr(arguments, name) for name in names})
 

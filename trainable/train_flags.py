@@ -8,7 +8,7 @@ from typing import Any
 
 from trainable.config import TrialConfig
 from trainable.data_flags import DATA_PATH_HELP, DATASET_HELP
-from trainable.errors import CommandParser, ConfigError, nearest
+from trainable.errors import CommandParser, ConfigError, nearest, require
 from trainable.files import user_path
 
 OVERFIT_IMAGES = 256
@@ -154,8 +154,8 @@ def _check_combination(arguments: argparse.Namespace) -> None:
         raise ConfigError("--overfit must have no --workers, because one process checks; leave one of them out.")
     if {"overfit", "max_lost_minutes"} <= given:
         raise ConfigError("--overfit must have no --max-lost-minutes, because the check keeps nothing; leave one out.")
-    if arguments.max_lost_minutes is not None and not 0 < arguments.max_lost_minutes < math.inf:
-        raise ConfigError(f"--max-lost-minutes > 0 must hold, but got {arguments.max_lost_minutes}.")
+    minutes = arguments.max_lost_minutes
+    require(minutes is None or 0 < minutes < math.inf, "--max-lost-minutes > 0", minutes)
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigError(f"--workers must be 1 or more, but got {arguments.workers}.")
 

@@ -183,6 +183,17 @@ def test_a_population_cannot_grow_where_it_goes_on(tmp_path: Path, scheduler: st
                 parse_options([*resume, *more])
 
 
+def test_a_metric_may_be_said_again_in_either_form_where_a_search_goes_on(tmp_path: Path) -> None:
+    asked = SearchOptions(algo="optuna", metric="unseen_accuracy,train_loss", dataset="synthetic").to_dict()
+    (tmp_path / "experiment.json").write_text(json.dumps({"options": asked}))
+    resume = ["--resume", str(tmp_path), "--metric"]
+
+    for same in ("unseen_accuracy,train_loss", "val_unseen_accuracy,train_loss"):
+        assert parse_options([*resume, same]).metric == "val_unseen_accuracy,train_loss"
+    with pytest.raises(ConfigError, match="--metric must stay what it was where a search goes on, but it was val_un"):
+        parse_options([*resume, "accuracy,train_loss"])
+
+
 def test_an_experiment_of_an_older_version_has_the_defaults_of_what_is_newer(tmp_path: Path) -> None:
     newer = ("warm_start", "confirm", "budget_hours")
     asked = {name: value for name, value in SearchOptions(trials=8, seed=3).to_dict().items() if name not in newer}

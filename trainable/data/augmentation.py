@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainable.errors import ConfigError
+from trainable.errors import require
 
 MAX_ROTATION_DEGREES = 20.0
 MAX_SHIFT = 0.15
@@ -41,8 +41,7 @@ def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     which another part of the process may have advanced, so this is plain torch. Raises `ConfigError` when the
     strength is outside [0, 1].
     """
-    if not 0 <= strength <= 1:
-        raise ConfigError(f"0 <= augmentation strength <= 1 must hold, but got {strength!r}.")
+    require(0 <= strength <= 1, "0 <= augmentation strength <= 1", strength)
     if strength == 0:
         return images
     draws = _uniform((len(images), 12), images, generator).unbind(dim=1)

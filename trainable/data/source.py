@@ -5,6 +5,7 @@ looks at what there is: the records are an iterable, read once and only where th
 images are decoded elsewhere, in parallel (`trainable.data.decoding`).
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainable.errors import DataError
+from trainable.errors import DataError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,18 +103,14 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         """Check every field against its domain."""
-        _require(self.image_size >= 8, "image_size >= 8", self.image_size)
-        _require(self.channels in (1, 3), "channels must be 1 or 3", self.channels)
-        _require(self.seed >= 0, "seed >= 0", self.seed)
-        _require(0 <= self.min_vote_share <= 1, "0 <= min_vote_share <= 1", self.min_vote_share)
-        _require(self.max_broken >= 0, "max_broken >= 0", self.max_broken)
-        _require(
+        check = functools.partial(require, error=DataError)
+        check(self.image_size >= 8, "image_size >= 8", self.image_size)
+        check(self.channels in (1, 3), "channels must be 1 or 3", self.channels)
+        check(self.seed >= 0, "seed >= 0", self.seed)
+        check(0 <= self.min_vote_share <= 1, "0 <= min_vote_share <= 1", self.min_vote_share)
+        check(self.max_broken >= 0, "max_broken >= 0", self.max_broken)
+        check(
             len(self.synthetic_sizes) == 3 and min(self.synthetic_sizes) >= 1,
             "synthetic_sizes must be three numbers of at least 1 (train, validation, test)",
             self.synthetic_sizes,
         )
-
-
-def _require(holds: bool, rule: str, value: object) -> None:
-    if not holds:
-        raise DataError(f"{rule} must hold, but got {value!r}.")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from trainable.config import LANGUAGES
 from trainable.data.words import ALIASES, BASIC, COMPOUND, CONTEMPT, KOTE, Words
-from trainable.errors import ConfigError, close_match
+from trainable.errors import ConfigError, require_one_of
 
 VOCABULARIES: dict[str, tuple[str, ...]] = {
     "basic7": tuple(BASIC),
@@ -70,10 +70,7 @@ def prompts(classes: Sequence[str], language: str) -> list[list[str]]:
     Raises `ConfigError` for an unknown language, and where two classes would get the same prompts, since no text
     tower could tell them apart.
     """
-    if language not in LANGUAGES:
-        raise ConfigError(
-            f"language must be one of {', '.join(LANGUAGES)}, but got {language!r}.{close_match(language, LANGUAGES)}"
-        )
+    require_one_of("language", language, LANGUAGES)
     templates = [template for each, some in TEMPLATES.items() if language in (each, "both") for template in some]
     filled = [[template.format_map(_words(name)._asdict()) for template in templates] for name in classes]
     _require_distinct(classes, filled)

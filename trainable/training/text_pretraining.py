@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trainable.data.kote import LABELS, Comments, Kote
 from trainable.data.vocabulary import VOCABULARIES, prompts
-from trainable.errors import ConfigError, DivergedError
+from trainable.errors import DivergedError, require
 from trainable.model.loss import similarity_logits
 from trainable.model.subwords import small_text_tower
 from trainable.model.towers import TextTower, build_text_tower
@@ -66,14 +66,10 @@ class PretrainOptions:
     def check(self) -> None:
         """Raise `ConfigError` for a value out of its domain."""
         for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} > 0 must hold, but got {getattr(self, name)}.")
-        if self.least_steps < 0:
-            raise ConfigError(f"least_steps >= 0 must hold, but got {self.least_steps}.")
-        if not 0 <= self.distillation <= 1:
-            raise ConfigError(f"0 <= distillation <= 1 must hold, but got {self.distillation}.")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"0 <= seed < 2**32 must hold, but got {self.seed}.")
+            require(getattr(self, name) > 0, f"{name} > 0", getattr(self, name))
+        require(self.least_steps >= 0, "least_steps >= 0", self.least_steps)
+        require(0 <= self.distillation <= 1, "0 <= distillation <= 1", self.distillation)
+        require(0 <= self.seed < 2**32, "0 <= seed < 2**32", self.seed)
 
 
 class CommentMatcher(nn.Module):
