@@ -160,14 +160,13 @@ def _source(
     root: Path, edition: str, train: Split, evaluation: Split, files: list[Path], total: int, options: PrepareOptions
 ) -> Source:
     drawn = f"a tenth of each class of training, at most {VALIDATION_PER_CLASS}, seed {options.seed}"
-    return Source(
-        dataset="affectnet",
-        classes=CLASSES,
-        unseen_classes=(),
-        image_size=options.image_size,
-        channels=options.channels,
+    return Source.found(
+        "affectnet",
+        root,
+        CLASSES,
+        options,
         records=_records(root, train, evaluation, options.seed),
-        source={"path": str(root), "edition": edition, "validation": drawn, "test": "the published validation split"},
+        about={"edition": edition, "validation": drawn, "test": "the published validation split"},
         files=files,
         total=total,
     )

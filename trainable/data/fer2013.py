@@ -13,11 +13,9 @@ images and the halves about the sizes of the original ones; the figures are then
 
 import csv
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainable.data.folder import (
@@ -25,12 +23,13 @@ from trainable.data.folder import (
     existing_path,
     file_records,
     labelled_files,
+    places,
     split_folders,
     stratify,
     subfolders,
 )
 from trainable.data.source import BrokenRecord, PrepareOptions, Record, Source
-from trainable.data.tables import count_rows, require_columns
+from trainable.data.tables import count_rows, parquet_errors, require_columns
 from trainable.data.vocabulary import VOCABULARIES, canonical_name
 from trainable.errors import DataError
 
@@ -72,38 +71,43 @@ def read_fer2013(data_path: Path | None, options: PrepareOptions) -> Source:
     """
     root = existing_path("fer2013", data_path)
     found = _find(root, options)
-    return Source(
-        dataset="fer2013",
-        classes=CLASSES,
-        unseen_classes=(),
-        image_size=options.image_size,
-        channels=options.channels,
+    return Source.found(
+        "fer2013",
+        root,
+        CLASSES,
+        options,
         records=found.records,
-        source={"path": str(root), "edition": found.edition, "evaluation_split": found.evaluation_split},
+        about={"edition": found.edition, "evaluation_split": found.evaluation_split},
         files=found.files,
         total=found.total,
     )
 
 
 def _find(root: Path, options: PrepareOptions) -> Found:
-    """Detect the edition: by its suffix for a file; by what lies in a folder, or in one of its folders."""
-    if root.suffix.lower() == ".csv" and root.is_file():
-        return _csv_edition(root)
-    if root.suffix.lower() == ".parquet" and root.is_file():
-        return _parquet_edition([root])
-    for folder in (root, *subfolders(root)) if root.is_dir() else ():
-        for name in CSV_NAMES:
-            if (folder / name).is_file():
-                return _csv_edition(folder / name)
-        if parquets := sorted(folder.glob("*.parquet")):
-            return _parquet_edition(parquets)
-        splits = split_folders(folder)
+    """Detect the edition by what `root` is, or what lies in it or in one of its folders."""
+    for place in places(root):
+        if tables := tables_at(place):
+            return _csv_edition(tables[0]) if is_csv(tables[0]) else _parquet_edition(tables)
+        splits = split_folders(place) if place.is_dir() else {}
         if "train" in splits and len(splits) > 1:
-            return _folder_edition(folder, splits, options.seed)
+            return _folder_edition(place, splits, options.seed)
     raise DataError(
         f"no edition of FER-2013 was found at {root}: it must be, or hold, {' or '.join(CSV_NAMES)}, *.parquet, or the "
         "folders train/ and test/ with a folder per class."
     )
+
+
+def tables_at(place: Path) -> list[Path]:
+    """The table that a place is; of a folder the CSV file that goes by its name, or else all parquet files."""
+    if place.is_file():
+        return [place] if is_csv(place) or place.suffix.lower() == ".parquet" else []
+    named = [place / name for name in CSV_NAMES if (place / name).is_file()]
+    return named[:1] or sorted(place.glob("*.parquet"))
+
+
+def is_csv(file: Path) -> bool:
+    """Whether a table is a CSV file, and no parquet."""
+    return file.suffix.lower() == ".csv"
 
 
 def _csv_edition(file: Path) -> Found:
@@ -137,7 +141,7 @@ def count_parquet_rows(files: list[Path], *more: str) -> int:
     """How many rows parquet files have; raises `DataError` where one lacks a column, or one of `more`."""
     total = 0
     for file in files:
-        with _parquet_errors(file):
+        with parquet_errors(file):
             opened = pq.ParquetFile(file)
         require_columns(file, opened.schema_arrow.names, (*PARQUET_COLUMNS, *more))
         total += opened.metadata.num_rows
@@ -149,7 +153,7 @@ def parquet_rows(files: list[Path], votes: str | None = None) -> Iterator[Row]:
     columns = [*PARQUET_COLUMNS, *([votes] if votes else [])]
     for file in files:
         row_number = 0
-        with _parquet_errors(file):
+        with parquet_errors(file):
             for batch in pq.ParquetFile(file).iter_batches(512, columns=columns):
                 for row in batch.to_pylist():
                     origin = f"{file.name}, row {row_number}"
@@ -205,11 +209,3 @@ def _divide(evaluation: list[LabelledFile], seed: int) -> tuple[str, dict[str, l
             split: [file for file, usage in pairs if usage == split] for split in ("validation", "test")
         }
     return f"stratified halves, seed {seed}", stratify(evaluation, {"validation": 0.5}, rest="test", seed=seed)
-
-
-@contextmanager
-def _parquet_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file} must be a whole parquet file, but: {error}.") from error

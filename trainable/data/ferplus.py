@@ -23,10 +23,12 @@ from trainable.data.fer2013 import (
     Row,
     count_parquet_rows,
     csv_rows,
+    is_csv,
     parquet_rows,
     record_of,
+    tables_at,
 )
-from trainable.data.folder import existing_path, subfolders
+from trainable.data.folder import existing_path, places
 from trainable.data.source import AnyRecord, BrokenRecord, LeftOut, PrepareOptions, Source
 from trainable.data.tables import count_rows, require_columns
 from trainable.data.vocabulary import VOCABULARIES
@@ -48,17 +50,9 @@ def read_ferplus(data_path: Path | None, options: PrepareOptions) -> Source:
     """
     root = existing_path("ferplus", data_path)
     edition, files, rows, total = _find(root)
-    return Source(
-        dataset="ferplus",
-        classes=CLASSES,
-        unseen_classes=(),
-        image_size=options.image_size,
-        channels=options.channels,
-        records=(_voted(row, options.min_vote_share) for row in rows),
-        source={"path": str(root), "edition": edition},
-        files=files,
-        total=total,
-    )
+    records = (_voted(row, options.min_vote_share) for row in rows)
+    about = {"edition": edition}
+    return Source.found("ferplus", root, CLASSES, options, records=records, about=about, files=files, total=total)
 
 
 Edition = tuple[str, list[Path], Iterator[Row | BrokenRecord], int]
@@ -66,16 +60,9 @@ Edition = tuple[str, list[Path], Iterator[Row | BrokenRecord], int]
 
 
 def _find(root: Path) -> Edition:
-    if root.suffix.lower() == ".csv" and root.is_file():
-        return _csv_edition(root)
-    if root.suffix.lower() == ".parquet" and root.is_file():
-        return _parquet_edition([root])
-    for folder in (root, *subfolders(root)) if root.is_dir() else ():
-        for name in CSV_NAMES:
-            if (folder / name).is_file():
-                return _csv_edition(folder / name)
-        if parquets := sorted(folder.glob("*.parquet")):
-            return _parquet_edition(parquets)
+    for place in places(root):
+        if tables := tables_at(place):
+            return _csv_edition(tables[0]) if is_csv(tables[0]) else _parquet_edition(tables)
     raise DataError(
         f"no edition of FERPlus was found at {root}: it must be, or hold, {' or '.join(CSV_NAMES)} with {VOTES_NAME} "
         f"beside it, or *.parquet with a column {VOTES}."
@@ -87,7 +74,7 @@ def _parquet_edition(files: list[Path]) -> Edition:
 
 
 def _csv_edition(file: Path) -> Edition:
-    for folder in (file.parent, *subfolders(file.parent)):
+    for folder in places(file.parent):
         if (votes := folder / VOTES_NAME).is_file():
             return "csv", [file, votes], _with_votes(file, votes), count_rows(file)
     raise DataError(

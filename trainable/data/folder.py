@@ -50,14 +50,13 @@ def read_folder(data_path: Path | None, options: PrepareOptions) -> Source:
     missing = [split for split in ("validation", "test") if split not in files]
     files |= stratify(files["train"], dict.fromkeys(missing, DRAWN_SHARE), rest="train", seed=options.seed)
     paths = [file.path for labelled in files.values() for file in labelled]
-    return Source(
-        dataset="folder",
-        classes=classes,
-        unseen_classes=(),
-        image_size=options.image_size,
-        channels=options.channels,
+    return Source.found(
+        "folder",
+        root,
+        classes,
+        options,
         records=file_records(root, files, seed=options.seed),
-        source={"path": str(root), "drawn_splits": missing, "seed": options.seed},
+        about={"drawn_splits": missing, "seed": options.seed},
         files=paths,
         total=len(paths),
     )
@@ -91,6 +90,13 @@ def split_folders(root: Path) -> dict[str, Path]:
 def subfolders(root: Path) -> list[Path]:
     """The folders in `root` in order of their names, without hidden ones."""
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+
+
+def places(root: Path) -> Iterator[Path]:
+    """Where the files of a data set may lie: at `root` itself, and where that is a folder, in the folders in it."""
+    yield root
+    if root.is_dir():
+        yield from subfolders(root)
 
 
 def labelled_files(

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainable.data.folder import existing_path
+from trainable.data.tables import parquet_errors, require_columns
 from trainable.data.vocabulary import VOCABULARIES
 from trainable.errors import DataError
 
@@ -94,15 +94,9 @@ def _read(file: Path) -> Comments:
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[str, list[int]]]:
-    try:
+    with parquet_errors(file):
         table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file} must be a whole parquet file, but: {error}.") from error
-    if missing := [name for name in PARQUET_COLUMNS if name not in table.column_names]:
-        raise DataError(
-            f"{file} must have the columns {', '.join(PARQUET_COLUMNS)}, but lacks {', '.join(missing)}; it has "
-            f"{', '.join(table.column_names)}."
-        )
+    require_columns(file, table.column_names, PARQUET_COLUMNS)
     for number, row in enumerate(table.select(["text", "labels"]).to_pylist()):
         yield _comment(row["text"], row["labels"], f"{file}, row {number}")
 

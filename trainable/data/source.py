@@ -6,10 +6,10 @@ images are decoded elsewhere, in parallel (`trainable.data.decoding`).
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -77,6 +77,32 @@ class Source:
     """What the records are read from; where one changes, the data set is prepared again."""
     total: int = 0
     """How many records there are, for the progress bar; 0 where that is not known."""
+
+    @classmethod
+    def found(
+        cls,
+        dataset: str,
+        root: Path,
+        classes: tuple[str, ...],
+        options: "PrepareOptions",
+        *,
+        records: Iterable[AnyRecord],
+        about: Mapping[str, Any],
+        files: Sequence[Path],
+        total: int,
+    ) -> Self:
+        """A data set that lies at `root`, every class of which is trained; `about` says more of it."""
+        return cls(
+            dataset=dataset,
+            classes=classes,
+            unseen_classes=(),
+            image_size=options.image_size,
+            channels=options.channels,
+            records=records,
+            source={"path": str(root), **about},
+            files=files,
+            total=total,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,10 @@
 """What the readers of tables share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import pyarrow as pa
 
 from trainable.errors import DataError
 
@@ -13,6 +16,15 @@ def count_rows(file: Path) -> int:
     with file.open("rb") as handle:
         lines = sum(block.count(b"\n") for block in iter(lambda: handle.read(_BLOCK_BYTES), b""))
     return max(0, lines - 1)
+
+
+@contextmanager
+def parquet_errors(file: Path) -> Iterator[None]:
+    """Raise `DataError` where a parquet file cannot be read."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file} must be a whole parquet file, but: {error}.") from error
 
 
 def require_columns(file: Path, columns: Sequence[str], wanted: Sequence[str]) -> None:
