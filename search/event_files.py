@@ -4,11 +4,10 @@
     tensorboard/0007 lr=3.1e-03 dim=64/events…   one trial: its hyperparameters, a scalar per report and metric, its end
 
 A trial's hyperparameters are written when it starts, and each report is flushed, so that the tab shows every trial,
-also one that runs, was stopped or failed. The metrics that it shows are those of the trial's last report. Neither
-TensorFlow nor torch is needed.
+also one that runs, was stopped or failed. The metrics that it shows are those of the trial's last report. SCALARS
+groups what belongs together: `accuracy/train` stands beside `accuracy/val`. Neither TensorFlow nor torch is needed.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from search.dimensions import Choice, Dimension, Value
-from search.ledger import Report, TrialRecord
+from search.dimensions import Choice, Dimension, Fixed, Value
+from search.ledger import Report, TrialRecord, is_finite
 from search.spaces import Space
+from trainable.config import TrialConfig
 
 METRICS = ("val_accuracy", "val_balanced_accuracy", "val_loss", "train_accuracy", "train_loss", "epoch")
 """The columns of the HPARAMS tab, after the search's own metric."""
@@ -42,7 +42,8 @@ SHORT_NAMES = {
 MAX_FOLDER_CHARACTERS = 80
 """File systems allow 255 bytes a name, and a Hangul syllable takes three."""
 
-_NOT_SCALARS = ("time",)
+_SPLITS = ("train_", "val_")
+_GROUPS = {"epoch_seconds": "speed", "images_per_second": "speed"}
 _STATUS = {
     "FINISHED": api_pb2.STATUS_SUCCESS,
     "STOPPED": api_pb2.STATUS_SUCCESS,
@@ -75,10 +76,8 @@ class EventFiles:
         """Write one scalar per finite number of a report, at the epoch as step."""
         writer = self._writer(trial)
         summary = Summary()
-        config = trial.config_at(int(report["epoch"]))
-        for tag, value in [*report.items(), *((f"config/{name}", config[name]) for name in self._changing)]:
-            if tag not in _NOT_SCALARS and isinstance(value, int | float) and math.isfinite(value):
-                summary.value.add(tag=tag, simple_value=float(value))
+        for tag, value in scalars(trial, report, self._changing).items():
+            summary.value.add(tag=tag, simple_value=value)
         writer.add_event(Event(wall_time=report["time"], step=int(report["epoch"]), summary=summary))
         writer.flush()
 
@@ -110,9 +109,13 @@ class EventFiles:
         self.close()
 
     def _declare(self, space: Space, metrics: Sequence[str]) -> None:
+        defaults = {name: Fixed(value) for name, value in TrialConfig().to_dict().items()}
+        dimensions = {**space.dimensions, **{name: defaults[name] for name in defaults if name not in space.dimensions}}
         experiment = api_pb2.Experiment(
-            hparam_infos=[_hparam_info(name, dimension) for name, dimension in space.dimensions.items()],
-            metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag) for tag in metrics],
+            hparam_infos=[_hparam_info(name, dimension) for name, dimension in dimensions.items()],
+            metric_infos=[
+                api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag_of(name)), display_name=name) for name in metrics
+            ],
         )
         data = plugin_data_pb2.HParamsPluginData(experiment=experiment)
         writer = EventFileWriter(str(self._folder))
@@ -131,6 +134,22 @@ class EventFiles:
         return writer
 
 
+def scalars(trial: TrialRecord, report: Report, changing: Sequence[str]) -> dict[str, float]:
+    """Every finite number of a report by its tag, and the values of the hyperparameters that change."""
+    config = trial.config_at(int(report["epoch"]))
+    numbers = {tag_of(name): value for name, value in report.items() if name != "time"}
+    numbers |= {f"config/{name}": config[name] for name in changing}
+    return {tag: float(value) for tag, value in numbers.items() if is_finite(value)}
+
+
+def tag_of(name: str) -> str:
+    """A metric's name with its group before it: ``accuracy/val_balanced`` of ``val_balanced_accuracy``."""
+    if name.startswith(_SPLITS):
+        which, _, quantity = name.rpartition("_")
+        return f"{quantity}/{which}"
+    return f"{_GROUPS.get(name, 'training')}/{name}"
+
+
 def folder_name(trial: TrialRecord, drawn: Sequence[str]) -> str:
     """A trial's name in TensorBoard: its number and what was drawn, such as ``0007 lr=3.1e-03 dim=64``."""
     name = f"{trial.number:04d}"
@@ -141,6 +160,12 @@ def folder_name(trial: TrialRecord, drawn: Sequence[str]) -> str:
             break
         name = f"{name} {part}"
     return name
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Where the event files of a trial lie that has written some, below `folder`."""
+    name = f"{number:04d}"
+    return next((path for path in folder.glob(f"{name}*") if path.name.split(" ")[0] == name), folder / name)
 
 
 def _short(value: Value) -> str:
@@ -162,15 +187,19 @@ def _session_start(trial: TrialRecord, group: str) -> plugin_data_pb2.SessionSta
 
 
 def _hparam_info(name: str, dimension: Dimension) -> api_pb2.HParamInfo:
-    """A hyperparameter's type and domain; one that differs between trials comes first in the tab."""
+    """A hyperparameter's type and domain; one that differs between trials comes first in the tab.
+
+    The tab hides trials that lie outside a domain, so one that is fixed has none: a trial that confirms another has a
+    seed of its own, and a search that goes on may have other epochs.
+    """
     edges = dimension.edges()
-    info = api_pb2.HParamInfo(name=name, display_name=name, type=_data_type(edges), differs=len(edges) > 1)
-    if len(edges) > 1 and not isinstance(dimension, Choice):
+    fixed = isinstance(dimension, Fixed)
+    info = api_pb2.HParamInfo(name=name, display_name=name, type=_data_type(edges), differs=not fixed)
+    if isinstance(dimension, Choice):
+        strings = info.type == api_pb2.DATA_TYPE_STRING
+        info.domain_discrete.extend([str(value) for value in edges] if strings else list(edges))
+    elif not fixed:
         info.domain_interval.min_value, info.domain_interval.max_value = edges
-    elif info.type == api_pb2.DATA_TYPE_STRING:
-        info.domain_discrete.extend([str(value) for value in edges])
-    else:
-        info.domain_discrete.extend(list(edges))
     return info
 
 

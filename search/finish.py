@@ -24,7 +24,9 @@ from search.recorder import Recorder
 from search.spaces import Space
 from trainable.errors import CheckpointError
 from trainable.files import read_json, write_json
-from trainable.slot.failure import describe_failure
+from trainable.slot.failure import Failure, describe_failure
+from trainable.slot.tasks import Look
+from trainable.training.evaluation_file import write_evaluation
 from trainable.training.report import prefixed
 
 EXIT_STATUS = {"COMPLETED": 0, "TIME_BUDGET": 0, "BUDGET": 0, "ABORTED": 1, "INTERRUPTED": 130, "FAILED": 1}
@@ -73,7 +75,8 @@ def awaits_confirmation(search: Search) -> bool:
 def measure_on_test(search: Search) -> dict[str, Any] | None:
     """Measure `best/` on the test split, once, and add that to `best.json`; nothing where there is none, or it was.
 
-    Where that fails everything else is kept; returns the failure as a ledger would hold it, with its traceback on file.
+    Then `best/evaluation.json` and TensorBoard show what there is to see of it. Where one of the two fails everything
+    else is kept; returns the failure as a ledger would hold it, with its traceback on file.
     """
     experiment = search.experiment
     best = experiment.read_best()
@@ -85,6 +88,22 @@ def measure_on_test(search: Search) -> dict[str, Any] | None:
     except Exception as error:
         return record_failure(experiment.path, describe_failure(error))
     experiment.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])
+    failure = _show(experiment, best, measured["look"])
+    return None if failure is None else record_failure(experiment.path, failure)
+
+
+def _show(experiment: Experiment, best: Mapping[str, Any], look: Look) -> Failure | None:
+    """Write what there is to see of the best trial, or return why that cannot be."""
+    if isinstance(look, dict):
+        return look
+    from search.tested_run import write_tested_run
+
+    try:
+        evaluation, points = look
+        write_evaluation(experiment.best, evaluation)
+        write_tested_run(experiment.tensorboard, best["number"], best["epoch"], evaluation, points)
+    except Exception as error:
+        return describe_failure(error)
     return None
 
 
@@ -96,7 +115,10 @@ def exit_status(state: str, succeeded: bool) -> int:
 def print_summary(
     console: Console, search: Search, recorder: Recorder, state: str, untested: Mapping[str, Any] | None = None
 ) -> None:
-    """What was found, failed and paid, and where to look further; `untested` is why the best trial was not tested."""
+    """What was found, failed and paid, and where to look further.
+
+    `untested` is why the best trial was not tested, or not shown after it was.
+    """
     experiment = search.experiment
     causes = group_failures(recorder.trials.values())
     best = experiment.read_best()
@@ -114,8 +136,9 @@ def print_summary(
         cause = recorder.abort_cause or causes[0]
         _print_as_it_is(console, _traceback(experiment, cause.traceback_file))
     if untested is not None:
+        done = "shown" if best is not None and "test_accuracy" in best["metrics"] else "tested"
         why = f"{untested['kind']}: {untested['message']} [{untested['where']}]"
-        _print_as_it_is(console, f"The best trial could not be tested: {why}; traceback: {untested['traceback_file']}")
+        _print_as_it_is(console, f"The best trial could not be {done}: {why}; traceback: {untested['traceback_file']}")
     for line in cost_lines(recorder.trials.values(), slot_of(search.resources).unit, search.options.price_per_hour):
         _print_as_it_is(console, line)
     drawn = len(searched(recorder.trials.values()))

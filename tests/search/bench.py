@@ -15,6 +15,7 @@ from search.recorder import Recorder
 from search.run import main
 from search.schedulers import Decision
 from search.source import TrialSource
+from tests.evaluations import evaluation, points
 
 TEST = {"accuracy": 0.5, "balanced_accuracy": 0.5, "loss": 1.0}
 DIVERGED = {"kind": "DivergedError", "message": "no", "where": "a.py:1", "traceback": "Traceback\nno"}
@@ -75,7 +76,7 @@ class Bench:
     def evaluate(self, *arguments: object, **options: object) -> dict[str, Any]:
         """Stands in for `search.finish.run_like_a_trial`."""
         self.tested += 1
-        return {"metrics": TEST, "unseen": {}}
+        return {"metrics": TEST, "unseen": {}, "look": (evaluation(), points())}
 
     def _train(self, search: Search, source: TrialSource, recorder: Recorder, trial: TrialRecord) -> None:
         decision = Decision.CONTINUE

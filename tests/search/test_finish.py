@@ -18,6 +18,7 @@ from search.ledger import SEARCH_STATES, Inherited, LedgerWriter
 from search.place import FolderPlace
 from search.recorder import Recorder
 from search.spaces import Space
+from tests.evaluations import evaluation, points
 from trainable.slot.cluster import TrialResources
 
 SPACE = Space({"embedding_dim": Choice((8, 16)), "max_epochs": Fixed(4)})
@@ -131,7 +132,7 @@ def test_the_test_is_measured_once_and_kept_with_what_each_unseen_class_gave(
 ) -> None:
     classes = {"test": {"awed": {"images": 4, "accuracy": 0.5, "generalised_accuracy": 0.25}}}
     metrics = {"accuracy": 0.75, "loss": 0.5, "predicted_classes": 7, "unseen_accuracy": 0.5, "generalised_chance": 0.1}
-    calls = iter([{"metrics": metrics, "unseen": classes}])
+    calls = iter([{"metrics": metrics, "unseen": classes, "look": (evaluation(), points())}])
     trial = recorder.trials["a"]
     experiment.write_best(trial, trial.reports[0], {"name": "faces"})
     monkeypatch.setattr(finish, "run_like_a_trial", lambda *arguments, **options: next(calls))
@@ -147,6 +148,32 @@ def test_the_test_is_measured_once_and_kept_with_what_each_unseen_class_gave(
     text = summary(experiment, recorder, "COMPLETED")
     assert "test_unseen_accuracy" in text
     assert "generalised" not in text
+    assert json.loads((experiment.best / "evaluation.json").read_text())["classes"] == ["angry", "happy", "sad"]
+    assert (experiment.tensorboard / "0000" / "test epoch 1" / "projector_config.pbtxt").is_file()
+
+
+@pytest.mark.parametrize("broken", ["task", "file"])
+def test_a_best_trial_that_cannot_be_shown_is_tested_all_the_same(
+    experiment: Experiment, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError("no room")
+
+    trial = recorder.trials["a"]
+    experiment.write_best(trial, trial.reports[0], {"name": "faces"})
+    look = {**FAILURE, "message": "no room"} if broken == "task" else (evaluation(), points())
+    measured = {"metrics": {"accuracy": 0.75}, "unseen": {}, "look": look}
+    monkeypatch.setattr(finish, "run_like_a_trial", lambda *arguments, **options: measured)
+    monkeypatch.setattr(finish, "write_evaluation", full)
+    search: Any = SimpleNamespace(experiment=experiment, data="faces", nodes=[], **PLAIN)
+    untested = finish.measure_on_test(search)
+
+    assert untested is not None
+    assert (experiment.path / untested["traceback_file"]).is_file()
+    assert json.loads(experiment.best_path.read_text())["metrics"]["test_accuracy"] == 0.75
+    out = io.StringIO()
+    print_summary(Console(file=out, width=200), search, recorder, "COMPLETED", untested)
+    assert f"The best trial could not be shown: {untested['kind']}: no room" in out.getvalue()
 
 
 def summary(

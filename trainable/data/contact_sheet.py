@@ -76,14 +76,20 @@ def sheet_size(pictures: int, labels: int) -> tuple[int, int]:
 
 
 def write_sheet(path: Path, cells: Sequence[Cell], font: Path | None) -> None:
-    """Write the cells as a PNG, row by row; labels are in English alone where `font`, which draws all text, is None."""
+    """Write the cells as a PNG; see `draw_sheet`."""
+    sheet = draw_sheet(cells, font)
+    write_atomically(path, lambda temporary: sheet.save(temporary, "PNG", optimize=True))
+
+
+def draw_sheet(cells: Sequence[Cell], font: Path | None) -> Image.Image:
+    """Draw the cells, row by row; labels are in English alone where `font`, which draws all text, is None."""
     labels = max((len(cell.rows) for cell in cells), default=0)
     columns, height = _columns(len(cells)), _height(labels)
     sheet = Image.new("RGB", sheet_size(len(cells), labels), "white")
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
         _draw(sheet, column * WIDTH + MARGIN, row * height + MARGIN, cell, font)
-    write_atomically(path, lambda temporary: sheet.save(temporary, "PNG", optimize=True))
+    return sheet
 
 
 def _columns(pictures: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace

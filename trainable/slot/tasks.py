@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 from trainable.errors import GlanceError, TrialError
 from trainable.slot.failure import Failure, describe_failure
 from trainable.slot.runner import enter_working_folder
+from trainable.training.evaluation_file import Evaluation, PromptVectors
 
 if TYPE_CHECKING:
     from trainable.config import TrialConfig
     from trainable.data.unseen import UnseenClasses
+    from trainable.training.device_data import DeviceData
+    from trainable.training.predictor import ZeroShotPredictor
+    from trainable.training.zero_shot import Outcomes
+
+Look = tuple[Evaluation, PromptVectors] | Failure
+"""What there is to see of a model, or why that could not be made."""
 
 
 class ProbeFailure(Failure):
@@ -74,7 +81,8 @@ def evaluate_model(
     """Measure a saved model on one split, over the classes that it was trained on and those that it says are unseen.
 
     Returns `metrics`, see `metrics_of`, and `unseen`, group -> class -> its figures, see `class_figures`. Both groups
-    are measured on this split; `metrics` are of the split's own. Raises `CheckpointError` or `DataError`.
+    are measured on this split; `metrics` are of the split's own. `look` is a `Look`: where it fails, nothing else does.
+    Raises `CheckpointError` or `DataError`.
     """
     import torch
 
@@ -85,15 +93,29 @@ def evaluate_model(
     predictor = ZeroShotPredictor.load(Path(folder), torch.device("cuda" if gpu else "cpu"))
     data = _open_data(store, threads=threads, gpu=gpu, unseen=predictor.unseen)
     groups = {name: tuple(classes) for name, classes in predictor.unseen.to_dict().items() if classes}
-    told = {name: predictor.tell(data, split, classes) for name, classes in groups.items()}
-    own = told[split] if split in told else predictor.tell(data, split, ())
+    others = {name: predictor.tell(data, split, classes) for name, classes in groups.items() if name != split}
+    look, own = _told_and_looked_at(predictor, data, split)
+    told = {**others, split: own}
     return {
         "metrics": metrics_of(own),
         "unseen": {name: class_figures(told[name], classes, data.classes) for name, classes in groups.items()},
+        "look": look,
     }
 
 
-def _open_data(store: str, *, threads: int, gpu: bool, unseen: "UnseenClasses") -> Any:
+def _told_and_looked_at(predictor: "ZeroShotPredictor", data: "DeviceData", split: str) -> "tuple[Look, Outcomes]":
+    """How a split was told with its own group of unseen classes, and what there is to see of that."""
+    from trainable.training.closer_look import Watched, look_closer
+
+    watched = Watched(len(data.classes))
+    own = predictor.tell(data, split, data.unseen.of(split), watched)
+    try:
+        return look_closer(predictor, data, split, own, watched), own
+    except Exception as error:
+        return describe_failure(error), own
+
+
+def _open_data(store: str, *, threads: int, gpu: bool, unseen: "UnseenClasses") -> "DeviceData":
     import torch
 
     from trainable.slot.node_data import open_data

@@ -13,7 +13,7 @@ from trainable.storage.storage import MissingObjectError, Storage, open_storage,
 
 MANIFEST = "experiment.json"
 LEDGER = "ledger.jsonl"
-READ = (MANIFEST, "best.json", "confirmation.json", "failures")
+READ = (MANIFEST, "best.json", "best/evaluation.json", "confirmation.json", "failures")
 """What a report is made of, beside the ledger."""
 THREADS = 16
 
@@ -34,7 +34,8 @@ def fetch_to_read(uri: str, folder: Path) -> None:
     parent, name = split_uri(uri)
     storage = open_storage(parent)
     read_manifest(storage, name)
-    _fetch(storage, name, folder, [path for path in _paths(storage, name) if path.split("/")[0] in READ])
+    wanted = [path for path in _paths(storage, name) if any(_is_below(path, read) for read in READ)]
+    _fetch(storage, name, folder, wanted)
     _fetch_growing(storage, name, folder, (LEDGER,))
 
 

@@ -32,6 +32,7 @@ from trainable.training.zero_shot import (
     EVALUATION_BATCH,
     Outcomes,
     PromptTokens,
+    Watch,
     class_logits,
     tell_images,
     zero_shot_classifier,
@@ -134,11 +135,18 @@ class ZeroShotPredictor:
         rows = prompts(labels, language or self.config.language)
         return zero_shot_classifier(self.model, PromptTokens.of(self.model, rows, self.device))
 
-    def tell(self, data: DeviceData, split: str, group: tuple[str, ...]) -> Outcomes:
+    @torch.no_grad()
+    def prompt_vectors(self, prompts: Sequence[str]) -> Tensor:
+        """One unit vector per prompt (N, D)."""
+        tokens = PromptTokens.of(self.model, [[prompt] for prompt in prompts], self.device)
+        return self.model.encode_texts(tokens.tokens[:, 0], tokens.mask[:, 0])
+
+    def tell(self, data: DeviceData, split: str, group: tuple[str, ...], watch: Watch | None = None) -> Outcomes:
         """How the images of a split were told, of the trained classes and of a group of unseen ones."""
         candidates, seen = (*data.classes, *group), len(data.classes)
         classifier, parts = self.classifier(candidates), parts_of(candidates, data.classes)
-        return tell_images(self.model, data.split(split, group), classifier, seen=seen, parts=parts)
+        images = data.split(split, group)
+        return tell_images(self.model, images, classifier, seen=seen, parts=parts, watch=watch)
 
     @torch.no_grad()
     def predict(self, images: np.ndarray, labels: Sequence[str], language: str | None = None) -> np.ndarray:

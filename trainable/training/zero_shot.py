@@ -4,7 +4,7 @@ Seen classes were trained, unseen ones were not. The measures are those of gener
 Lampert, Schiele and Akata, arXiv 1707.00600, section 4.2): see docs/zero-shot.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ from trainable.training.parallel import whole
 from trainable.training.ranks import ONE_RANK, Ranks
 
 EVALUATION_BATCH = 512
+
+Watch = Callable[[np.ndarray, Tensor, Tensor], None]
+"""Called with each batch of a split that is told: positions in it (B,), labels (B,) and logits (B, C)."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,12 @@ def tell_images(
     seen: int,
     parts: Sequence[tuple[int, int] | None] = (),
     ranks: Ranks = ONE_RANK,
+    watch: Watch | None = None,
 ) -> Outcomes:
     """Compare each image once with the classifier (C, D), whose first `seen` rows are the seen classes.
 
     `parts` holds, where asked for, of each of the C classes the seen ones that its name says, the lower first. Each
-    rank looks at its share of the split; the result is that of the whole on all of them.
+    rank looks at its share of the split, and `watch` sees that; the result is that of the whole on all of them.
     """
     C, logit_scale = len(classifier), whole(model.logit_scale)
     pairs = torch.tensor([part or (-1, -1) for part in parts or [None] * C], device=split.device)  # (C, 2)
@@ -91,8 +95,11 @@ def tell_images(
     loss = torch.zeros((), device=split.device)
     batches = -(-len(split) // (EVALUATION_BATCH * ranks.world_size))
     for indices in np.array_split(np.arange(len(split)), batches):
-        images, labels = split.batch(indices[ranks.rank :: ranks.world_size])
+        mine = indices[ranks.rank :: ranks.world_size]
+        images, labels = split.batch(mine)
         logits = class_logits(model.encode_images(images), classifier, logit_scale)  # (B, C)
+        if watch is not None:
+            watch(mine, labels, logits)
         other_side = is_unseen[labels][:, None] != is_unseen  # (B, C)
         own, every = logits.masked_fill(other_side, -torch.inf).argmax(dim=1), logits.argmax(dim=1)
         told = torch.cat([labels * C + own, C * C + labels * C + every])

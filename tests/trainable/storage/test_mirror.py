@@ -253,10 +253,13 @@ def test_two_copies_that_both_went_on_are_refused(mirror: Mirror, storage: Any, 
 
 
 def test_a_report_gets_what_it_reads_and_no_weights(mirror: Mirror, storage: Any, folder: Path, tmp_path: Path) -> None:
+    write(folder, "best/evaluation.json", "{}")
     assert mirror.close(LIMIT) == []
     fetch_to_read(f"{storage.uri}/demo", tmp_path / "read")
 
-    assert set(content(tmp_path / "read")) == {"experiment.json", "ledger.jsonl", "best.json", "failures/x.txt"}
+    assert set(content(tmp_path / "read")) == {
+        *("experiment.json", "ledger.jsonl", "best.json", "best/evaluation.json", "failures/x.txt"),
+    }
     assert json.loads((tmp_path / "read/best.json").read_text()) == 1
     with pytest.raises(ExperimentError, match="has none"):
         fetch_to_read(f"{storage.uri}/nothing", tmp_path / "none")
