@@ -2,6 +2,12 @@
 
 import contextlib
 import copy
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -201,3 +207,69 @@ def bench(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr("search.growth.find_growth", lambda nodes, say: Growth())
     monkeypatch.setattr("search.preflight.preflight", lambda *arguments, **options: None)
     return bench
+
+
+class Server:
+    """A program of this environment that answers by HTTP; `url` is where."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def read(self, route: str) -> bytes:
+        """What a GET of a route answers."""
+        with urllib.request.urlopen(self.url + route, timeout=30) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def ask(self, route: str, request: dict[str, Any] | None = None) -> Any:
+        """The JSON that a route answers, a POST where there is a request; None where it answers an error.
+
+        TensorBoard answers one for what it has not found yet.
+        """
+        body = None if request is None else json.dumps(request).encode()
+        asked = urllib.request.Request(self.url + route, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError:
+            return None
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[Serve]:
+    """Starts `python -m` with arguments until the test's end, and waits until it says at which address it listens."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str) -> Server:
+            log = tmp_path / f"{arguments[0]}.log"
+            output = stack.enter_context(log.open("wb"))
+            process = subprocess.Popen([sys.executable, "-u", "-m", *arguments], stdout=output, stderr=output)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+
+            def listens() -> bool:
+                return process.poll() is not None or _address(log) is not None
+
+            assert eventually(listens)
+            assert process.poll() is None, log.read_text()
+            return Server(str(_address(log)))
+
+        yield start
+
+
+def _address(log: Path) -> str | None:
+    found = re.search(r"http://(?:127\.0\.0\.1|localhost):[1-9]\d*", log.read_text())
+    return None if found is None else found[0]
+
+
+@pytest.fixture
+def tensorboard(serve: Serve) -> Callable[[Path], Server]:
+    """Starts TensorBoard over a folder of event files, which it reads again every second."""
+
+    def start(folder: Path) -> Server:
+        return serve(*f"tensorboard.main --host 127.0.0.1 --port 0 --reload_interval 1 --logdir {folder}".split())
+
+    return start

@@ -1,13 +1,10 @@
-import json
+import dataclasses
 import math
-import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +17,16 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from search.event_files import EventFiles, folder_name
+from search.event_files import EventFiles, folder_name, tag_of
 from search.ledger import Inherited, TrialRecord
 from search.spaces import Space, build_space
+from trainable.config import TrialConfig
+from trainable.training.report import REPORT_KEYS, UNSEEN_KEYS
 
 STATES = ("FINISHED", "STOPPED", "FAILED", "FAILED", "RUNNING")
 EPOCHS = (4, 1, 2, 0, 3)
-STATUSES = ("UNKNOWN", "SUCCESS", "FAILURE", "RUNNING")
+STATUSES = ("STATUS_SUCCESS", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_FAILURE", "STATUS_UNKNOWN")
+EVERYTHING = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": sorted({*STATUSES, "STATUS_RUNNING"})}
 
 
 @pytest.fixture
@@ -39,7 +39,12 @@ def trials(space: Space, make_trial) -> list[TrialRecord]:
     """One trial of each state, the second FAILED one without any report; the last report's accuracy is 0.1 x epochs."""
     rng = np.random.default_rng(0)
     return [
-        make_trial(number, state, [0.1 * epoch for epoch in range(1, epochs + 1)], config=space.sample(rng))
+        make_trial(
+            number,
+            state,
+            [0.1 * epoch for epoch in range(1, epochs + 1)],
+            config={**TrialConfig().to_dict(), **space.sample(rng)},
+        )
         for number, (state, epochs) in enumerate(zip(STATES, EPOCHS, strict=True))
     ]
 
@@ -48,10 +53,15 @@ def _write(folder: Path, space: Space, trials: list[TrialRecord]) -> None:
     with EventFiles(folder, space, "val_accuracy") as files:
         for trial in trials:
             files.started(trial)
-            for report in trial.reports:
-                files.reported(trial, report)
-            if trial.ended:
-                files.ended(trial)
+            _go_on(files, trial)
+
+
+def _go_on(files: EventFiles, trial: TrialRecord, after: int = 0) -> None:
+    """Tell what came after so many epochs of a trial that was started."""
+    for report in trial.reports[after:]:
+        files.reported(trial, report)
+    if trial.ended:
+        files.ended(trial)
 
 
 def _hparams_backend(folder: Path) -> backend_context.Context:
@@ -82,15 +92,9 @@ def test_the_hparams_tab_has_every_trial_with_every_hyperparameter_and_the_final
         assert {name: _value(value) for name, value in group.hparams.items()} == trial.config
         assert isinstance(_value(group.hparams["learn_logit_scale"]), bool)
         metrics = {metric.name.tag: metric.value for metric in group.metric_values}
-        assert metrics.get("val_accuracy", 0.0) == pytest.approx(0.1 * trial.epochs)
+        assert metrics.get("accuracy/val", 0.0) == pytest.approx(0.1 * trial.epochs)
         assert len(group.sessions) == 1
-    assert [group.sessions[0].status for group in groups] == [
-        api_pb2.STATUS_SUCCESS,
-        api_pb2.STATUS_SUCCESS,
-        api_pb2.STATUS_FAILURE,
-        api_pb2.STATUS_FAILURE,
-        api_pb2.STATUS_UNKNOWN,
-    ]
+    assert [api_pb2.Status.Name(group.sessions[0].status) for group in groups] == list(STATUSES)
 
 
 def test_the_experiment_declares_domains_and_the_searchs_metric_first(tmp_path: Path, space: Space) -> None:
@@ -102,7 +106,7 @@ def test_the_experiment_declares_domains_and_the_searchs_metric_first(tmp_path: 
     experiment = get_experiment.Handler(context.RequestContext(), backend, "", request).run()
     assert len(metadata) == 1
     infos = {info.name: info for info in experiment.hparam_infos}
-    assert infos.keys() == space.dimensions.keys()
+    assert infos.keys() == TrialConfig().to_dict().keys()
     assert {name for name, info in infos.items() if info.differs} == space.draws().keys()
     assert (infos["learning_rate"].domain_interval.min_value, infos["learning_rate"].domain_interval.max_value) == (
         1e-4,
@@ -112,7 +116,40 @@ def test_the_experiment_declares_domains_and_the_searchs_metric_first(tmp_path: 
     assert [value.string_value for value in infos["loss"].domain_discrete.values] == ["multipositive", "sigmoid"]
     assert [value.bool_value for value in infos["learn_logit_scale"].domain_discrete.values] == [True, False]
     assert infos["learn_logit_scale"].type == api_pb2.DATA_TYPE_BOOL
-    assert [info.name.tag for info in experiment.metric_infos][:2] == ["val_loss", "val_accuracy"]
+    assert [info.name.tag for info in experiment.metric_infos][:2] == ["loss/val", "accuracy/val"]
+    assert [info.display_name for info in experiment.metric_infos][:2] == ["val_loss", "val_accuracy"]
+
+
+def test_a_fixed_hyperparameter_has_no_domain_that_would_hide_a_trial(tmp_path: Path, space: Space) -> None:
+    with EventFiles(tmp_path, space, "val_loss"):
+        pass
+    request = api_pb2.GetExperimentRequest()
+    backend = _hparams_backend(tmp_path)
+    backend.hparams_metadata(context.RequestContext(), "")
+    experiment = get_experiment.Handler(context.RequestContext(), backend, "", request).run()
+    without = {info.name for info in experiment.hparam_infos if info.WhichOneof("domain") is None}
+    assert without == {info.name for info in experiment.hparam_infos} - space.draws().keys()
+    assert {"seed", "max_epochs", "text_tower"} <= without
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("val_accuracy", "accuracy/val"),
+        ("train_loss", "loss/train"),
+        ("val_generalised_unseen_balanced_accuracy", "accuracy/val_generalised_unseen_balanced"),
+        ("val_unseen_chance", "chance/val_unseen"),
+        ("images_per_second", "speed/images_per_second"),
+        ("learning_rate_now", "training/learning_rate_now"),
+    ],
+)
+def test_what_belongs_together_is_one_group_of_the_scalars_tab(name: str, tag: str) -> None:
+    assert tag_of(name) == tag
+
+
+def test_no_two_metrics_share_a_tag() -> None:
+    names = (*REPORT_KEYS, *UNSEEN_KEYS)
+    assert len({tag_of(name) for name in names}) == len(names)
 
 
 def _scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -128,7 +165,7 @@ def test_curves_can_be_read_while_the_trial_runs(tmp_path: Path, space: Space, t
         assert len(_session_groups(tmp_path)) == 1
         for report in trial.reports:
             files.reported(trial, report)
-            curve = _scalars(tmp_path / folder_name(trial, tuple(space.draws())), "val_accuracy")
+            curve = _scalars(tmp_path / folder_name(trial, tuple(space.draws())), "accuracy/val")
             assert curve[-1] == (report["epoch"], pytest.approx(report["val_accuracy"]))
         assert [step for step, _ in curve] == [1, 2, 3, 4]
 
@@ -153,7 +190,7 @@ def test_what_is_no_finite_number_is_no_scalar(tmp_path: Path, space: Space, tri
         files.reported(trials[0], report)
     accumulator = EventAccumulator(str(tmp_path / folder_name(trials[0], tuple(space.draws()))))
     accumulator.Reload()
-    assert set(accumulator.Tags()["scalars"]) == {"epoch", "val_accuracy"}
+    assert set(accumulator.Tags()["scalars"]) == {"training/epoch", "accuracy/val"}
 
 
 def test_after_a_restart_a_trial_goes_on_in_its_folder(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> None:
@@ -167,8 +204,8 @@ def test_after_a_restart_a_trial_goes_on_in_its_folder(tmp_path: Path, space: Sp
                 files.ended(trial)
     (group,) = _session_groups(tmp_path)
     assert group.sessions[0].status == api_pb2.STATUS_SUCCESS
-    assert {metric.name.tag: metric.value for metric in group.metric_values}["epoch"] == 4
-    assert [step for step, _ in _scalars(tmp_path / group.name, "epoch")] == [1, 2, 3, 4]
+    assert {metric.name.tag: metric.value for metric in group.metric_values}["training/epoch"] == 4
+    assert [step for step, _ in _scalars(tmp_path / group.name, "training/epoch")] == [1, 2, 3, 4]
     assert len(list(tmp_path.glob("events*"))) == 1
 
 
@@ -209,50 +246,49 @@ def test_a_whole_search_is_written_without_torch_ray_or_tensorflow() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+def _curve(server: Any, run: str) -> list[list[float]]:
+    """What the SCALARS tab asks for."""
+    asked = urllib.parse.urlencode({"tag": "accuracy/val", "run": run})
+    return server.ask(f"/data/plugin/scalars/scalars?{asked}") or []
 
 
-def _ask(url: str, request: dict[str, Any]) -> Any:
-    body = json.dumps(request).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as answer:
-        return json.load(answer)
+def _groups(server: Any) -> dict[str, Any]:
+    """What the HPARAMS tab asks for."""
+    answer = server.ask("/data/plugin/hparams/session_groups", EVERYTHING) or {}
+    return {group["name"]: group for group in answer.get("sessionGroups", [])}
 
 
-@pytest.fixture
-def server(tmp_path: Path, space: Space, trials: list[TrialRecord]) -> Iterator[str]:
-    """The address of a TensorBoard server over the trials' event files."""
-    _write(tmp_path, space, trials)
-    port = _free_port()
-    arguments = ["--logdir", str(tmp_path), "--port", str(port), "--host", "127.0.0.1"]
-    with subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], stderr=subprocess.DEVNULL) as process:
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def _answer(server: str) -> dict[int, tuple[dict[str, Any], float]]:
-    """Each trial's hyperparameters and final accuracy by its number; nothing while the server starts."""
-    url = f"{server}/experiment/defaultExperimentId/data/plugin/hparams/session_groups"
-    request = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": [f"STATUS_{name}" for name in STATUSES]}
-    try:
-        groups = _ask(url, request).get("sessionGroups", [])
-    except (urllib.error.URLError, ConnectionError):
-        return {}
-    found = {}
-    for group in groups:
-        metrics = {metric["name"]["tag"]: metric["value"] for metric in group.get("metricValues", [])}
-        found[int(group["name"][:4])] = (group["hparams"], round(metrics.get("val_accuracy", 0.0), 6))
-    return found
+def _final(groups: dict[str, Any]) -> dict[str, float]:
+    metrics = {
+        name: {m["name"]["tag"]: m["value"] for m in group.get("metricValues", [])} for name, group in groups.items()
+    }
+    return {name: round(found.get("accuracy/val", 0.0), 6) for name, found in metrics.items()}
 
 
 @pytest.mark.e2e
-def test_a_running_tensorboard_finds_every_trial(server: str, trials: list[TrialRecord]) -> None:
-    expected = {trial.number: (trial.config, round(0.1 * trial.epochs, 6)) for trial in trials}
-    deadline = time.monotonic() + 90
-    while (found := _answer(server)) != expected and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert found == expected
+def test_a_running_tensorboard_has_every_trial_and_the_curves_of_those_that_run(
+    tmp_path: Path,
+    space: Space,
+    trials: list[TrialRecord],
+    tensorboard: Callable[[Path], Any],
+    eventually: Callable[[Callable[[], bool]], bool],
+) -> None:
+    names = [folder_name(trial, tuple(space.draws())) for trial in trials]
+    with EventFiles(tmp_path / "files", space, "val_accuracy") as files:
+        for trial in trials:
+            files.started(trial)
+            _go_on(files, dataclasses.replace(trial, state="RUNNING", reports=trial.reports[:2]))
+        server = tensorboard(tmp_path / "files")
+        assert eventually(lambda: len(_curve(server, names[STATES.index("RUNNING")])) == 2)
+        for trial in trials:
+            _go_on(files, trial, after=2)
+        assert eventually(lambda: len(_curve(server, names[STATES.index("RUNNING")])) == 3)
+        expected = {name: round(0.1 * epochs, 6) for name, epochs in zip(names, EPOCHS, strict=True)}
+        assert eventually(lambda: _final(_groups(server)) == expected)
+
+    groups = _groups(server)
+    assert [groups[name]["hparams"] for name in names] == [trial.config for trial in trials]
+    assert [groups[name]["sessions"][0]["status"] for name in names] == list(STATUSES)
+    experiment = server.ask("/data/plugin/hparams/experiment", {"includeMetrics": True})
+    assert {info["name"] for info in experiment["hparamInfos"]} == trials[0].config.keys()
+    assert {info["name"]["tag"] for info in experiment["metricInfos"]} >= {"accuracy/val", "loss/val"}
