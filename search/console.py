@@ -76,10 +76,10 @@ def snapshot(trials: Collection[TrialRecord], plan: Plan, *, started_time: float
     Time left is the epochs left at the pace since then, and at most what is left of the time budget, and of the budget
     of hours at as many slots as are held now.
     """
-    states = Counter(trial.state for trial in trials)
-    states["PENDING"] += max(0, plan.trials - len(trials))
-    running = [trial for trial in trials if not trial.ended]
     unborn = max(0, plan.trials - len(trials))
+    states = Counter(trial.state for trial in trials)
+    states["PENDING"] += unborn
+    running = [trial for trial in trials if not trial.ended]
     epochs_left = unborn * plan.max_epochs + sum(max(0, plan.max_epochs - trial.epochs) for trial in running)
     best = best_report(trials, plan.metric, plan.mode)
     return Progress(

@@ -4,21 +4,21 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ray import tune
 
-from search.dimensions import Value
 from search.experiment import Experiment
+from search.head_start import HeadStart
 from search.kept_epochs import KeptEpochs
 from search.ledger import TrialRecord, read_ledger
 from search.options import METRICS, SearchOptions
 from search.pbt import ranges_of
-from search.place import FolderPlace, Place
+from search.place import Place
 from search.points import untried
 from search.ray_patches import (
     idle_slots_are_released,
@@ -58,26 +58,34 @@ ACCELERATOR_SHARE = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
-    """One search, ready to run."""
+class Request:
+    """What was asked of a search, read and found to fit together, before there is a cluster."""
 
     options: SearchOptions
     space: Space
+    head_start: HeadStart
+    """Configs to try before any is drawn, and earlier experiments."""
     store: Store
-    unseen: UnseenClasses = field(default_factory=UnseenClasses)
+    unseen: UnseenClasses
     """The classes that no trial is trained on."""
+    place: Place
+    """Where the experiment lies."""
+    argv: Sequence[str] | None
+    """The command line without the program's name; None is that of this process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Request):
+    """One search, ready to run."""
+
     nodes: list[Node]
     """The cluster when the search began."""
     resources: TrialResources
     slots: int
     """Trials that run at one time."""
     experiment: Experiment
-    place: Place = field(default_factory=FolderPlace)
-    """Where the experiment lies."""
     manifest: dict[str, Any]
     """What `experiment.json` says of it."""
-    points: Sequence[Mapping[str, Value]] = ()
-    """Configs to try before any is drawn."""
     earlier: Sequence[TrialRecord] = ()
     """Ended trials of earlier experiments, for the searcher."""
     more_asked: bool = False
@@ -111,7 +119,7 @@ def build_source(search: Search, recorder: Recorder) -> TrialSource:
         TrialConfig(seed=options.seed),
         metric=options.metrics[0],
         trials=options.trials,
-        points=untried(search.points, trials, search.space),
+        points=untried(search.head_start.points, trials, search.space),
         retain=kept.retain,
     )
     kept.restore(recorder.trials, scheduler.inheritable())

@@ -12,38 +12,21 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainable.errors import run_command
 
 if TYPE_CHECKING:
-    from search.driver import Search
+    from search.driver import Request, Search
     from search.ending import Ending
     from search.experiment import Experiment
-    from search.head_start import HeadStart
     from search.options import SearchOptions
-    from search.place import Place
     from search.quiet import Quiet
     from search.recorder import Recorder
-    from search.spaces import Space
     from trainable.data.store import Store
     from trainable.data.unseen import UnseenClasses
     from trainable.slot.cluster import Node, TrialResources
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What was asked, read and found to fit together, before there is a cluster."""
-
-    options: "SearchOptions"
-    space: "Space"
-    head_start: "HeadStart"
-    store: "Store"
-    unseen: "UnseenClasses"
-    place: "Place"
-    argv: Sequence[str] | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +42,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     from rich.console import Console
 
+    from search.driver import Request
     from search.finish import exit_status, print_summary
     from search.head_start import HeadStart
     from search.place import open_place
@@ -69,7 +53,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if options.resume is None:
             place.require_usable(options.name)
         store, unseen = _open_data(options)
-        asked = _Asked(
+        request = Request(
             options=options,
             space=space,
             head_start=head_start,
@@ -79,7 +63,7 @@ def _run(argv: Sequence[str] | None) -> int:
             argv=argv,
         )
         with Quiet(place.folder) as quiet:
-            search, recorder, ending, untested = _search(asked, quiet)
+            search, recorder, ending, untested = _search(request, quiet)
     with contextlib.suppress(OSError, SystemExit):  # the standard output may be gone; rich exits then
         print_summary(Console(), search, recorder, ending.state, untested)
     if ending.broken is not None:
@@ -112,7 +96,7 @@ def _open_data(options: "SearchOptions") -> "tuple[Store, UnseenClasses]":
     return store, unseen
 
 
-def _search(asked: _Asked, quiet: "Quiet") -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
+def _search(request: "Request", quiet: "Quiet") -> "tuple[Search, Recorder, Ending, dict[str, Any] | None]":
     """Check that the search can work, run the trials, and test the best one, unless an error ended them."""
     from search.budget import slot_of
     from search.ending import files_usable, terminable
@@ -126,14 +110,14 @@ def _search(asked: _Asked, quiet: "Quiet") -> "tuple[Search, Recorder, Ending, d
         stack.enter_context(files_usable())
         stack.enter_context(terminable())
         with local_cluster_apart():
-            nodes = stack.enter_context(connected(quiet.say, dashboard=asked.options.workers_per_trial > 1))
+            nodes = stack.enter_context(connected(quiet.say, dashboard=request.options.workers_per_trial > 1))
         stack.enter_context(terminable())
-        stack.enter_context(asked.place.connected(quiet.say))
-        search = _prepare(asked, nodes, quiet)
+        stack.enter_context(request.place.connected(quiet.say))
+        search = _prepare(request, nodes, quiet)
         quiet.keep(search.experiment.log / "ray.log")
-        stack.enter_context(asked.place.mirrored(search.experiment, quiet.say))
+        stack.enter_context(request.place.mirrored(search.experiment, quiet.say))
         with LedgerWriter(search.experiment.ledger_path) as ledger:
-            if asked.options.resume is not None:
+            if request.options.resume is not None:
                 search.experiment.note_resume(search.manifest)
             ledger.search_started(slot_of(search.resources))
             recorder, ending = run_passes(search, ledger, quiet)
@@ -141,7 +125,7 @@ def _search(asked: _Asked, quiet: "Quiet") -> "tuple[Search, Recorder, Ending, d
     return search, recorder, ending, untested
 
 
-def _prepare(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "Search":
+def _prepare(request: "Request", nodes: "list[Node]", quiet: "Quiet") -> "Search":
     """Fit the search to the cluster, try it, and make the experiment's folder."""
     from search.confirm import asks_more
     from search.driver import Search
@@ -149,33 +133,28 @@ def _prepare(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "Search":
     from search.points import to_manifest
     from trainable.slot.cluster import current_nodes
 
-    options, space, head_start, store, unseen = asked.options, asked.space, asked.head_start, asked.store, asked.unseen
-    earlier = head_start.earlier_trials(options, space, store, unseen, quiet.say)
-    resources, slots = _try_out(asked, nodes, quiet)
+    options, space, store, unseen = request.options, request.space, request.store, request.unseen
+    earlier = request.head_start.earlier_trials(options, space, store, unseen, quiet.say)
+    resources, slots = _try_out(request, nodes, quiet)
     nodes = current_nodes()
     manifest = build_manifest(
-        options, space, store, unseen, nodes=nodes, resources=resources, slots=slots, argv=asked.argv
+        options, space, store, unseen, nodes=nodes, resources=resources, slots=slots, argv=request.argv
     )
-    manifest["points"] = to_manifest(head_start.points, space)
-    experiment = _open_experiment(asked, manifest)
+    manifest["points"] = to_manifest(request.head_start.points, space)
+    experiment = _open_experiment(request, manifest)
     return Search(
-        options=options,
-        space=space,
-        store=store,
-        unseen=unseen,
+        **vars(request),
         nodes=nodes,
         resources=resources,
         slots=slots,
         experiment=experiment,
-        place=asked.place,
         manifest=manifest,
-        points=head_start.points,
         earlier=earlier,
         more_asked=options.resume is not None and asks_more(options, experiment.read_manifest()["options"]),
     )
 
 
-def _try_out(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "tuple[TrialResources, int]":
+def _try_out(request: "Request", nodes: "list[Node]", quiet: "Quiet") -> "tuple[TrialResources, int]":
     """What a trial takes and how many run at one time, once a batch of each kind has been trained where they will."""
     from search.cluster import count_slots, explain_wait, resources_of, slots_on
     from search.growth import find_growth
@@ -184,7 +163,7 @@ def _try_out(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "tuple[Trial
     from trainable.slot.stored_tasks import fetch_on_nodes
     from trainable.storage.storage import is_remote
 
-    options = asked.options
+    options = request.options
     growth = find_growth(nodes, quiet.say)
     resources = resources_of(
         nodes,
@@ -195,23 +174,23 @@ def _try_out(asked: _Asked, nodes: "list[Node]", quiet: "Quiet") -> "tuple[Trial
         accelerator=options.accelerator_type,
     )
     slots = min(count_slots(nodes, resources, growth), options.max_concurrent or options.trials, options.trials)
-    data = reference(asked.store, options.data_path, asked.place.desk)
+    data = reference(request.store, options.data_path, request.place.desk)
     if is_remote(data):
         fetch_on_nodes(data, quiet.say)
     quiet.say(f"checking that a trial works ({resources}; {slots} at a time)")
     if slots_on(nodes, resources) == 0:
         quiet.say(explain_wait(nodes, resources, growth))
-    preflight(asked.space, data, nodes, resources, seed=options.seed, unseen=asked.unseen.to_dict())
+    preflight(request.space, data, nodes, resources, seed=options.seed, unseen=request.unseen.to_dict())
     return resources, slots
 
 
-def _open_experiment(asked: _Asked, manifest: "dict[str, Any]") -> "Experiment":
+def _open_experiment(request: "Request", manifest: "dict[str, Any]") -> "Experiment":
     """A new folder that holds the manifest, or that of the search that goes on."""
     from search.experiment import Experiment
 
-    if asked.options.resume is not None:
-        return Experiment.open(Path(asked.options.resume))
-    return Experiment.create(asked.place.folder, asked.options.name, manifest)
+    if request.options.resume is not None:
+        return Experiment.open(Path(request.options.resume))
+    return Experiment.create(request.place.folder, request.options.name, manifest)
 
 
 if __name__ == "__main__":
