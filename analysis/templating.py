@@ -1,0 +1,48 @@
+"""What all pages share: templates that escape every text, style, script, and figures as data."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.io import to_json
+from plotly.offline import get_plotlyjs
+
+from analysis.draw_plotly import template
+from analysis.plot import Drawable
+
+
+def render_template(template_name: str, plots: Iterable[Drawable], **values: Any) -> str:
+    """A page that loads nothing from anywhere: the template gets its style, script, plotly and `plots` as data."""
+    environment = Environment(
+        loader=PackageLoader("analysis"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template_name).render(
+        plots_json=_figures_json(plots),
+        plotly_js=Markup(get_plotlyjs()),
+        style=Markup(asset("report.css")),
+        script=Markup(asset("report.js")),
+        **values,
+    )
+
+
+def asset(name: str) -> str:
+    """A file beside the templates."""
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
+
+
+def _figures_json(plots: Iterable[Drawable]) -> Markup:
+    """Figures and templates for the page's script; `<` is written so that no text can end the script element."""
+    figures = {plot.name: json.loads(to_json(plot.plotly(), validate=False)) for plot in plots}
+    for figure in figures.values():
+        del figure["layout"]["title"], figure["layout"]["template"]
+        figure["layout"]["margin"]["t"] = 36
+    templates = {"light": template(dark=False), "dark": template(dark=True)}
+    text = json.dumps({"figures": figures, "templates": templates}, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
