@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from trainable.data.store import Store
     from trainable.data.unseen import UnseenClasses
     from trainable.slot.runner import Runner
+    from trainable.slot.tasks import Look
     from trainable.training.device_data import DeviceData
     from trainable.training.run_folder import RunFolder
 
@@ -216,7 +217,23 @@ def _test_once(folder: "RunFolder", store: "Store") -> dict[str, Any]:
         return best
     gpu = torch.cuda.is_available()
     measured = evaluate_model(str(folder.best), str(store.path), "test", threads=torch.get_num_threads(), gpu=gpu)
-    return folder.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])
+    best = folder.add_to_best(prefixed("test", measured["metrics"]), measured["unseen"])
+    _show(folder, measured["look"])
+    return best
+
+
+def _show(folder: "RunFolder", look: "Look") -> None:
+    """Write what there is to see of the best epoch; a run does not fail for it."""
+    from trainable.training.evaluation_file import write_evaluation
+
+    try:
+        if not isinstance(look, dict):
+            write_evaluation(folder.best, look[0])
+            return
+        reason: object = f"{look['kind']}: {look['message']} [{look['where']}]"
+    except OSError as error:
+        reason = error
+    print(f"warning: the model is tested, but what there is to see of that is not written: {reason}", file=sys.stderr)
 
 
 def _print_outcome(folder: "RunFolder", best: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from tests.evaluations import evaluation, points
 from trainable.config import TrialConfig
 from trainable.data.fetched import upload_store
 from trainable.data.progress import unwatched
@@ -12,8 +13,9 @@ from trainable.errors import ExperimentError
 from trainable.slot.failure import Failure, WorkerError
 from trainable.slot.notice import NOTICE
 from trainable.storage.storage import open_storage
-from trainable.train import _errors_of_workers, main
+from trainable.train import _errors_of_workers, _show, main
 from trainable.training.checkpoint import read_checkpoint
+from trainable.training.run_folder import RunFolder
 
 SMALL = ["--set", "epoch_samples=64", "--set", "batch_size=16", "--max-epochs", "3"]
 TIMES = ("epoch_seconds", "images_per_second")
@@ -106,6 +108,9 @@ def test_a_run_leaves_its_reports_its_best_model_and_test_metrics(faces, tmp_pat
     assert {"test_accuracy", "test_balanced_accuracy", "test_loss"} <= set(best["metrics"])
     assert best["config"]["batch_size"] == 16
     assert ZeroShotPredictor.load(tmp_path / "run" / "best").config.max_epochs == 3
+    shown = json.loads((tmp_path / "run" / "best" / "evaluation.json").read_text())
+    right = sum(row[label] for label, row in enumerate(shown["confusion"]))
+    assert right / shown["macro"]["support"] == pytest.approx(best["metrics"]["test_accuracy"])
     lines = capsys.readouterr().out.splitlines()
     titles = lines.index(epoch_header())
     assert [line.split()[0] for line in lines[titles + 1 : titles + 4]] == ["1", "2", "3"]
@@ -299,3 +304,13 @@ def test_a_run_that_gets_sigterm_goes_on_within_its_epoch_with_the_same_result(f
 
     assert main(["--resume", str(tmp_path / "cut"), "--max-lost-minutes", "0.001"]) == 0
     assert timeless(read_reports(tmp_path / "cut")) == timeless(read_reports(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("trouble", ["look", "disk"])
+def test_a_run_that_cannot_be_shown_is_over_all_the_same(trouble, tmp_path, capsys):
+    failure = {"kind": "OSError", "message": "no JPEG here", "where": "a.py:1", "traceback": ""}
+    folder = RunFolder(tmp_path)
+    if trouble == "disk":
+        folder.best.write_text("no folder")
+    _show(folder, failure if trouble == "look" else (evaluation(), points()))
+    assert "warning: the model is tested, but what there is to see of that is not written" in capsys.readouterr().err

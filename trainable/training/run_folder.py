@@ -6,7 +6,9 @@ last/           the checkpoint after the last epoch, or within the next one wher
 best/           weights and config of the best epoch, for `trainable/predict.py`
 best.json       that epoch's metrics, in the shape of a search's; test metrics once the run is over
 
-After each epoch they are written in this order, so that a run that dies anywhere goes on with the same result.
+Then `best/evaluation.json` shows what the test was like (`evaluation_file`).
+
+After each epoch those are written in this order, so that a run that dies anywhere goes on with the same result.
 """
 
 import json
