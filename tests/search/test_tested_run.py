@@ -1,5 +1,8 @@
 import io
+import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,9 +10,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
+from search.event_files import EventFiles, folder_name
+from search.spaces import build_space
 from search.tested_run import write_tested_run
 from tests.evaluations import evaluation, points
 from trainable.data.contact_sheet import sheet_size
+
+SHEETS = ("test/mistakes", "test/predictions")
 
 
 @pytest.fixture
@@ -57,9 +64,37 @@ def test_names_from_folders_break_no_line(tmp_path: Path) -> None:
 
     run = tmp_path / "0007" / "test epoch 1"
     assert (run / "words.tsv").read_text().splitlines()[1] == "a b <script>\ta b <script>\ten\tseen"
-    assert set(sheets(run)) == {"test/mistakes", "test/predictions"}
+    assert set(sheets(run)) == {*SHEETS}
 
 
 def test_without_mistakes_there_is_no_sheet_of_them(tmp_path: Path) -> None:
     write_tested_run(tmp_path, 7, 1, {**evaluation(), "mistakes": []}, points())
     assert set(sheets(tmp_path / "0007" / "test epoch 1")) == {"test/predictions"}
+
+
+@pytest.mark.e2e
+def test_a_tensorboard_that_is_open_already_serves_prompts_and_pictures(
+    tmp_path: Path, make_trial, tensorboard: Callable[[Path], Any], eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    folder, trial = tmp_path / "files", make_trial(7, "RUNNING", [0.5], config={"embedding_dim": 8})
+    with EventFiles(folder, build_space("scratch", [], max_epochs=4), "val_accuracy") as files:
+        files.reported(trial, trial.reports[0])
+    server = tensorboard(folder)
+    assert eventually(lambda: len(server.ask("/data/plugin/scalars/tags") or ()) == 1)
+    assert server.ask("/data/plugin/projector/runs") == []
+
+    write_tested_run(folder, 7, 12, evaluation(), points())
+    name = f"{folder_name(trial, ['embedding_dim'])}/test epoch 12"
+    assert eventually(lambda: server.ask("/data/plugin/projector/runs") == [name])
+    of_run = urllib.parse.urlencode({"run": name, "name": "prompts"})
+    tensor = np.frombuffer(server.read(f"/data/plugin/projector/tensor?{of_run}"), dtype=np.float32)
+    assert tensor.reshape(5, 4) == pytest.approx(points()["vectors"], rel=1e-4)
+    words = server.read(f"/data/plugin/projector/metadata?{of_run}").decode().splitlines()
+    assert words[1].split("\t") == ["행복한 얼굴 0", "happy", "ko", "seen"]
+    assert server.ask(f"/data/plugin/projector/info?{of_run}")["embeddings"][0]["tensorShape"] == [5, 4]
+
+    assert eventually(lambda: set((server.ask("/data/plugin/images/tags") or {}).get(name, ())) == {*SHEETS})
+    of_tag = urllib.parse.urlencode({"run": name, "tag": "test/mistakes", "sample": 0})
+    (image,) = server.ask(f"/data/plugin/images/images?{of_tag}")
+    shown = Image.open(io.BytesIO(server.read(f"/data/plugin/images/individualImage?{image['query']}")))
+    assert (shown.format, shown.size, image["step"]) == ("PNG", sheet_size(pictures=2, labels=2), 12)
