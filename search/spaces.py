@@ -128,12 +128,15 @@ SPACES: dict[str, Space] = {
     ),
     "compose": Space(
         {
-            **_SCRATCH,
-            "mixing": Uniform(0.2, 0.8),
-            "weight_decay": LogUniform(1e-3, 0.3),
-            "loss": Choice(("multipositive", "sigmoid")),
+            "learning_rate": LogUniform(1e-3, 4e-3),
+            "logit_scale": Uniform(2.0, 3.5),
+            "embedding_dim": Choice((32, 64, 128)),
+            "mixing": Uniform(0.1, 0.3),
+            "batch_size": Choice((16, 32)),
+            "loss": Fixed("sigmoid"),
         },
-        "scratch, and mixed images, weight decay and loss: for unseen classes that are made of seen ones",
+        "mixed images in small batches, and rates at which towers from scratch soon learn: for unseen classes that are "
+        "made of seen ones",
     ),
     "pretrained": Space(
         {
