@@ -115,7 +115,9 @@ LADDER = ladder()
 EQUAL = list(CHANGES)[:-1]
 """The changes under which as many images are seen."""
 WITHOUT = {f"without {name}": changed(STUDY, [one for one in EQUAL if one != name]) for name in TAKEN_BACK}
-ALONE = {f"the study with {name} alone": changed(STUDY, [name]) for name in ("multi-positive targets", "all training images")}
+ALONE = {
+    f"the study with {name} alone": changed(STUDY, [name]) for name in ("multi-positive targets", "all training images")
+}
 SETUPS = {**LADDER, **WITHOUT, **ALONE}
 
 
