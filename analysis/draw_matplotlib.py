@@ -16,6 +16,8 @@ from analysis.plot import Axis, HeatMap, Mark, Plot, Series
 from analysis.theme import LIGHT, LIGHT_SCALE, ROLES
 
 SIZE_INCHES = (7.0, 4.2)
+HEAVY = 2_000
+"""A series of more points is a picture in an SVG, which would take long to open otherwise."""
 LETTERS_ABREAST = 60
 """More letters than these under a heat map are set aslant."""
 _SYMBOLS = {"disc": "o", "ring": "o", "cross": "X", "triangle": "^", "star": "*"}
@@ -36,6 +38,8 @@ def draw(plot: Plot) -> Figure:
         _set_axis(axes, plot.y, "y")
         for mark in plot.marks:
             _draw_mark(axes, mark)
+        for note in plot.notes:
+            axes.text(note.x, note.y, legible(note.text), ha="center", va="center", fontsize=8)
         if any(len(series.values) for series in plot.series):
             bar = figure.colorbar(colours, ax=axes, aspect=32, pad=0.02, ticks=MaxNLocator(6, integer=True))
             bar.set_label(legible(plot.scale))
@@ -105,12 +109,23 @@ def _style() -> dict[Any, Any]:
 def _draw_series(axes: Axes, series: Series, colours: ScalarMappable, *, zorder: float, large: bool) -> None:
     x, y = np.asarray(series.x, dtype=float), np.asarray(series.y, dtype=float)
     common: dict[str, Any] = {"zorder": zorder, "label": legible(series.name) if series.in_legend else "_"}
+    common["rasterized"] = len(x) > HEAVY
     if series.style == "bars":
-        axes.barh(y, x, height=0.6, color=ROLES[series.role], **common)
+        axes.barh(y, x, left=series.base or None, height=series.thickness, color=ROLES[series.role], **common)
+    elif series.style == "area":
+        for edge in _pieces(x, y):
+            axes.fill(*edge, color=ROLES[series.role], alpha=0.18, linewidth=0, **common)
     elif series.style == "points":
         axes.scatter(x, y, **_marker(series, colours, large), **common)
     else:
         axes.plot(x, y, **_stroke(series), **common)
+
+
+def _pieces(x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The edges of an area's pieces, which NaN parts."""
+    ends = np.flatnonzero(np.isnan(y))
+    parts = zip(np.split(x, ends), np.split(y, ends), strict=True)
+    return [(a[~np.isnan(b)], b[~np.isnan(b)]) for a, b in parts if not np.isnan(b).all()]
 
 
 def _marker(series: Series, colours: ScalarMappable, large: bool) -> dict[str, Any]:
@@ -126,13 +141,13 @@ def _marker(series: Series, colours: ScalarMappable, large: bool) -> dict[str, A
 
 
 def _stroke(series: Series) -> dict[str, Any]:
-    named, steps = series.role in _NAMED, series.style == "steps"
+    named, marked = series.role in _NAMED, series.style == "lines"
     return {
         "color": ROLES[series.role],
-        "linewidth": 2.2 if named else 0.9,
-        "alpha": 1.0 if named else 0.7,
-        "drawstyle": "steps-post" if steps else "default",
-        "marker": None if steps else "o",
+        "linewidth": 2.2 if named else 0.9 if marked else 1.5,
+        "alpha": 0.7 if marked and not named else 1.0,
+        "drawstyle": "steps-post" if series.style == "steps" else "default",
+        "marker": "o" if marked else None,
         "markersize": 4 if named else 2.5,
     }
 

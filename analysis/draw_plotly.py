@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.plot import Axis, HeatMap, Mark, Plot, Series
+from analysis.plot import Axis, HeatMap, Mark, Note, Plot, Series
 from analysis.theme import DARK, DARK_SCALE, LIGHT, LIGHT_SCALE, ROLES
 
 _SYMBOLS = {"disc": "circle", "ring": "circle-open", "cross": "x", "triangle": "triangle-up", "star": "star"}
@@ -23,6 +23,8 @@ def draw(plot: Plot) -> go.Figure:
     figure = go.Figure(data=traces, layout=_layout(plot))
     for mark in plot.marks:
         _add_mark(figure, mark)
+    for note in plot.notes:
+        _add_note(figure, note)
     return figure
 
 
@@ -96,6 +98,7 @@ def _layout(plot: Plot) -> dict[str, Any]:
             "yanchor": "bottom",
         },
         "hovermode": "closest",
+        "barmode": "overlay",
         "margin": {"l": 56, "r": 16, "t": 56, "b": 48},
     }
 
@@ -166,7 +169,9 @@ def _trace(series: Series, scaled: bool) -> dict[str, Any]:
         "marker": _marker(series, colour, scaled),
     }
     if series.style == "bars":
-        trace |= {"orientation": "h", "width": 0.6}
+        trace |= {"orientation": "h", "width": series.thickness}
+        if len(series.base):
+            trace["base"] = _numbers(series.base)
     else:
         trace |= _strokes(series, colour)
     if len(series.hover):
@@ -193,10 +198,20 @@ def _strokes(series: Series, colour: str) -> dict[str, Any]:
     if series.style == "points":
         return {"mode": "markers", "opacity": 0.45 if series.role == "faint" else 1.0}
     named = series.role in ("best", "second", "third")
+    if series.style == "area":
+        return {"mode": "none", "fill": "toself", "fillcolor": _faded(colour), "hoverinfo": "skip"}
     line = {"color": colour, "width": 2.5 if named else 1.4}
+    if series.style == "curve":
+        return {"mode": "lines", "line": line, "connectgaps": False}
     if series.style == "steps":
         return {"mode": "lines", "line": {**line, "shape": "hv"}}
     return {"mode": "lines+markers", "line": line, "opacity": 1.0 if named else 0.7, "connectgaps": False}
+
+
+def _faded(colour: str) -> str:
+    """A colour `#rrggbb` that lets most of what lies under it through."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
 
 
 def _marker(series: Series, colour: str, scaled: bool) -> dict[str, Any]:
@@ -223,6 +238,10 @@ def _add_mark(figure: go.Figure, mark: Mark) -> None:
         figure.add_vline(mark.value, line=line, annotation=note, annotation_position="top right")
     else:
         figure.add_hline(mark.value, line=line, annotation=note, annotation_position="top right")
+
+
+def _add_note(figure: go.Figure, note: Note) -> None:
+    figure.add_annotation(x=note.x, y=note.y, text=_text(note.text), showarrow=False, font={"size": 10.5})
 
 
 def _numbers(values: Sequence[float]) -> np.ndarray:

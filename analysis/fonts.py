@@ -1,7 +1,9 @@
 """Fonts for matplotlib: Hangul from a font that has it, in Latin letters where no such font is installed."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 
 from matplotlib import font_manager
 
@@ -33,9 +35,28 @@ _FIRST, _LAST = 0xAC00, 0xD7A3
 
 @cache
 def hangul_font() -> str | None:
-    """The installed family that draws Hangul best; None where there is none."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in HANGUL_FONTS if name in installed), None)
+    """The installed family that draws Hangul best; None where there is none.
+
+    matplotlib keeps a list of fonts from when it first ran. One that was removed since does not count, and where none
+    is left of those with Hangul, the ones that were installed since are looked through.
+    """
+    return _best(font_manager.fontManager.ttflist) or _best(_installed_since())
+
+
+def _best(fonts: Iterable[font_manager.FontEntry]) -> str | None:
+    there = {font.name for font in fonts if font.name in HANGUL_FONTS and Path(font.fname).exists()}
+    return next((name for name in HANGUL_FONTS if name in there), None)
+
+
+def _installed_since() -> list[font_manager.FontEntry]:
+    """The fonts of the system that matplotlib does not know yet; it knows them afterwards."""
+    manager = font_manager.fontManager
+    known = len(manager.ttflist)
+    listed = {font.fname for font in manager.ttflist}
+    for path in sorted(set(font_manager.findSystemFonts()) - listed):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            manager.addfont(path)
+    return manager.ttflist[known:]
 
 
 def families() -> list[str]:

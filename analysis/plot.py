@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Style = Literal["points", "lines", "steps", "bars"]
+Style = Literal["points", "lines", "curve", "steps", "bars", "area"]
+"""`lines` mark their points, a `curve` does not; an `area` is filled, and `x` and `y` run round its edge."""
 Symbol = Literal["disc", "ring", "cross", "triangle", "star"]
-Role = Literal["best", "second", "third", "finished", "stopped", "running", "failed", "faint"]
+Role = Literal["best", "second", "third", "finished", "stopped", "running", "paused", "failed", "lost", "faint"]
 
 
 class Drawable(Protocol):
@@ -58,7 +59,11 @@ class Series:
     style: Style
     x: Sequence[float]
     y: Sequence[float]
-    """NaN breaks a line."""
+    """NaN breaks a line, and ends an area."""
+    base: Sequence[float] = ()
+    """Where each bar begins on the x axis; empty for 0."""
+    thickness: float = 0.6
+    """Of bars, in units of the y axis."""
     role: Role = "faint"
     """Its colour, unless `values` give one to each point."""
     values: Sequence[float] = ()
@@ -78,6 +83,15 @@ class Mark:
     vertical: bool = False
 
 
+@dataclass(frozen=True)
+class Note:
+    """A text beside a point of the plot."""
+
+    x: float
+    y: float
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plot:
     """A figure before it is drawn."""
@@ -93,6 +107,7 @@ class Plot:
     scale: str = ""
     """What the colour scale shows; empty where no series uses it."""
     marks: tuple[Mark, ...] = field(default=())
+    notes: tuple[Note, ...] = ()
 
     @property
     def scale_end(self) -> float:

@@ -1,4 +1,4 @@
-"""Write the report of an experiment: report.html, which opens offline, and figures/*.png.
+"""Write the report of an experiment: report.html, which opens offline, and figures/*.png and *.svg.
 
     python analysis/report.py results/demo
     glance-report results/demo --out somewhere/else
@@ -19,9 +19,6 @@ from trainable.storage.working_copy import fetch_to_read
 
 if TYPE_CHECKING:
     from analysis.frames import Experiment
-    from analysis.plot import Plot
-
-DOTS_PER_INCH = 150
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_report(experiment: Path, out: Path | None = None) -> Path:
-    """Write report.html and figures/*.png into `out`, by default the experiment's folder; returns the page's path.
+    """Write report.html and figures/ into `out`, by default the experiment's folder; returns the page's path.
 
     Raises `ExperimentError` where the folder holds no experiment, or `out` cannot be written.
     """
@@ -85,6 +82,7 @@ def _tell(verdict: Sequence[str], place: str) -> None:
 
 def _write(experiment: "Experiment", out: Path) -> Path:
     from analysis.figures import plots_of
+    from analysis.figures.files import write_figures
     from analysis.page import render
 
     plots = plots_of(experiment)
@@ -92,20 +90,12 @@ def _write(experiment: "Experiment", out: Path) -> Path:
     try:
         figures.mkdir(parents=True, exist_ok=True)
         _replace(page, render(experiment, plots).encode())
-        _draw([plot for section in plots.values() for plot in section], figures)
+        write_figures([plot for section in plots.values() for plot in section], figures)
     except OSError as error:
         raise ExperimentError(
             f"the report's folder must be writable, but {out}: {error.strerror}. Choose another with --out."
         ) from error
     return page
-
-
-def _draw(plots: "list[Plot]", folder: Path) -> None:
-    """Draw every plot as a PNG."""
-    for plot in plots:
-        unfinished = folder / f".{plot.name}.tmp"
-        plot.matplotlib().savefig(unfinished, format="png", dpi=DOTS_PER_INCH)
-        unfinished.replace(folder / f"{plot.name}.png")
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -9,7 +9,9 @@ ROLES: dict[Role, str] = {
     "finished": "#4a86e8",
     "stopped": "#97a1b0",
     "running": "#5aa832",
+    "paused": "#4fb3bf",
     "failed": "#e0475b",
+    "lost": "#b5651d",
     "faint": "#97a1b0",
 }
 

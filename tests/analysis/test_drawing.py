@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
 from analysis import fonts
 from analysis.figures import against, curves, failure_counts
+from analysis.figures.files import write_figures
 from analysis.frames import load_experiment
-from analysis.plot import Axis, HeatMap, Plot, Series
+from analysis.plot import Axis, HeatMap, Note, Plot, Series
 from analysis.theme import LIGHT, LIGHT_SCALE
 
 HOSTILE = "<script>alert('x')</script> $x^{$ 분노"
@@ -169,3 +171,58 @@ def test_a_heat_map_escapes_every_text(heat_map):
     assert "<script" not in text
     assert "\\u003cscript" not in text
     assert hostile.matplotlib().axes[0].get_title(loc="left") == fonts.legible(HOSTILE)
+
+
+def test_figures_are_written_as_png_and_svg(heat_map, hostile, tmp_path):
+    written = write_figures([heat_map, hostile], tmp_path)
+    assert sorted(written) == sorted(tmp_path.iterdir())
+    assert sorted(path.name for path in written) == ["hostile.png", "hostile.svg", "pairs.png", "pairs.svg"]
+    assert (tmp_path / "pairs.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "hostile.svg").read_text()
+    assert "<script" not in svg
+    assert "<path" in svg
+    write_figures([hostile], tmp_path)
+    assert (tmp_path / "hostile.svg").read_text() == svg
+
+
+def test_bars_begin_at_their_base_and_areas_are_filled():
+    bars = Series(name="busy", style="bars", x=[2.0, 1.0], y=[0, 1], base=[1.0, 4.0], thickness=0.4)
+    area = Series(name="band", style="area", x=[0, 1, 1, math.nan, 2, 3, 3], y=[0, 0, 1, math.nan, 0, 0, 1])
+    plot = Plot(
+        name="b", title="b", x=Axis(label=""), y=Axis(label=""), series=(bars, area), notes=(Note(1.0, 0.5, "<b>"),)
+    )
+    drawn, band = plot.plotly().data
+    assert (list(drawn.base), list(drawn.x), drawn.width) == ([1.0, 4.0], [2.0, 1.0], 0.4)
+    assert (band.fill, list(band.x)[4:]) == ("toself", [2, 3, 3])
+    assert plot.plotly().layout.annotations[0].text == "&lt;b&gt;"
+    first, second, *areas = plot.matplotlib().axes[0].patches
+    assert (first.get_x(), first.get_width(), second.get_x(), first.get_height()) == (1.0, 2.0, 4.0, 0.4)
+    assert [area.get_xy().tolist()[:3] for area in areas] == [
+        [[0, 0], [1, 0], [1, 1]],
+        [[2, 0], [3, 0], [3, 1]],
+    ]
+
+
+@pytest.fixture
+def known_fonts(monkeypatch):
+    """matplotlib's list of fonts, of which a test may take some away."""
+    fonts.hangul_font.cache_clear()
+    listed = list(font_manager.fontManager.ttflist)
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
+    yield listed
+    fonts.hangul_font.cache_clear()
+
+
+def test_a_font_that_was_installed_since_is_found(known_fonts, monkeypatch):
+    latin = next(font for font in known_fonts if font.name == "DejaVu Sans")
+    monkeypatch.setattr(fonts, "HANGUL_FONTS", ("DejaVu Sans",))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [latin.fname])
+    known_fonts.clear()
+    assert fonts.hangul_font() == "DejaVu Sans"
+
+
+def test_a_font_that_was_removed_since_does_not_count(known_fonts, monkeypatch):
+    gone = font_manager.FontEntry(fname="nowhere/NanumGothic.ttf", name="NanumGothic")
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    known_fonts[:] = [gone]
+    assert fonts.hangul_font() is None

@@ -3,7 +3,6 @@ import math
 import pandas as pd
 import pytest
 
-from analysis import figures
 from analysis.figures import against, curves, failure_counts, plots_of, progress, rungs_of, thin
 from analysis.frames import load_experiment
 from analysis.hyperparameters import Hyperparameter
@@ -202,8 +201,9 @@ def test_thin_keeps_the_best_and_says_so(experiment):
 
 
 def test_heavy_plots_are_thinned(experiment, monkeypatch):
-    monkeypatch.setattr(figures, "POINTS", 8)
-    monkeypatch.setattr(figures, "CURVE_POINTS", 20)
+    monkeypatch.setitem(against.__globals__, "POINTS", 8)
+    monkeypatch.setitem(curves.__globals__, "CURVE_POINTS", 20)
+    monkeypatch.setitem(progress.__globals__, "REPORTS", 20)
     plots = plots_of(experiment)
     assert plots["hyperparameters"][0].caption.startswith("Shows 8 of 16 trials")
     assert plots["curves"][0].caption.startswith("Shows ")
