@@ -128,10 +128,10 @@ SPACES: dict[str, Space] = {
     ),
     "compose": Space(
         {
-            "learning_rate": LogUniform(1e-3, 4e-3),
-            "logit_scale": Uniform(2.0, 3.5),
-            "embedding_dim": Choice((32, 64, 128)),
-            "mixing": Uniform(0.1, 0.3),
+            "learning_rate": LogUniform(1e-3, 3e-3),
+            "logit_scale": Uniform(2.4, 2.9),
+            "embedding_dim": Choice((64, 128)),
+            "mixing": Uniform(0.15, 0.4),
             "batch_size": Choice((16, 32)),
             "loss": Fixed("sigmoid"),
         },
