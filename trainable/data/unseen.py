@@ -99,7 +99,7 @@ def choose_unseen(text: str | None, manifest: Manifest) -> UnseenClasses:
     than two classes would be left to train on.
     """
     if text is not None:
-        unseen = parse_unseen(text)
+        unseen = _as_called(parse_unseen(text), manifest.classes)
         _check(unseen, manifest)
         return unseen
     own = NAMED_SPLITS.get(DEFAULT_SPLITS.get(manifest.dataset, ""), UnseenClasses())
@@ -115,6 +115,13 @@ def parts_of(classes: Sequence[str], seen: Sequence[str]) -> list[tuple[int, int
 def _positions(pair: tuple[str, str], seen: Sequence[str]) -> tuple[int, int]:
     first, second = sorted(seen.index(part) for part in pair)
     return first, second
+
+
+def _as_called(unseen: UnseenClasses, classes: Sequence[str]) -> UnseenClasses:
+    """The groups in the words of a data set, whose folders may be called otherwise than the table calls them."""
+    called = {canonical_name(name): name for name in classes}
+    groups = {split: tuple(called.get(name, name) for name in names) for split, names in unseen.to_dict().items()}
+    return UnseenClasses(**groups)
 
 
 def _check(unseen: UnseenClasses, manifest: Manifest) -> None:

@@ -74,6 +74,17 @@ def test_a_store_without_images_of_the_compounds_has_none_of_its_own(manifest: M
         choose_unseen("compounds", without)
 
 
+def test_classes_may_be_called_otherwise_than_the_table_does(manifest: Manifest) -> None:
+    classes = ("Angry", "Happiness", "불평_불만", "sad", "happily surprised")
+    counts = dict.fromkeys(("train", "validation", "test"), dict.fromkeys(classes, 3))
+    folder = replace(manifest, dataset="folder", classes=classes, unseen_classes=(), counts=counts)
+
+    for text in ("happy,불평/불만:happily_surprised", "Happiness,불평_불만:happily surprised"):
+        unseen = choose_unseen(text, folder)
+        assert unseen == UnseenClasses(validation=("Happiness", "불평_불만"), test=("happily surprised",))
+        assert unseen.seen(folder) == ("Angry", "sad")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
