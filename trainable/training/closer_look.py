@@ -3,7 +3,8 @@
 `look_closer` gives what `best/evaluation.json` holds, and the prompts as vectors for TensorBoard.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
-from trainable.data.vocabulary import prompts
+from trainable.data.vocabulary import TEMPLATES
 from trainable.training.device_data import DeviceData, DeviceSplit
 from trainable.training.evaluation_file import (
     VERSION,
@@ -24,9 +25,10 @@ from trainable.training.evaluation_file import (
     closed,
 )
 from trainable.training.predictor import ZeroShotPredictor
-from trainable.training.zero_shot import Outcomes
+from trainable.training.zero_shot import Outcomes, class_vectors
 
-MOST_MISTAKES = 24
+MOST_MISTAKES, MOST_ALIKE = 24, 6
+"""Of images of one class that were taken for the same other one there are at most `MOST_ALIKE`."""
 MOST_SAMPLES = 120
 SAMPLES_EACH = 6
 """Of a class, as long as all classes together have no more than `MOST_SAMPLES`."""
@@ -68,6 +70,7 @@ def look_closer(
     """Look at how a split was told, with its own group of unseen classes; `watched` watched that."""
     told, names = data.split(split), data.classes
     per_class, macro = _figures(outcomes, names)
+    prompt_map, points = _prompts(predictor, data)
     evaluation = Evaluation(
         version=VERSION,
         split=split,
@@ -77,9 +80,9 @@ def look_closer(
         macro=macro,
         mistakes=_mistakes(told, names, watched),
         samples=[*_seen_samples(told, data, watched), *_unseen_samples(data, split)],
-        prompts=_prompt_map(predictor, data),
+        prompts=prompt_map,
     )
-    return evaluation, _prompt_vectors(predictor, data)
+    return evaluation, points
 
 
 def _confusion(outcomes: Outcomes) -> list[list[int]] | None:
@@ -110,7 +113,9 @@ def _mistakes(told: DeviceSplit, names: Sequence[str], watched: Watched) -> list
     """The images of seen classes that were taken for another with the highest probability, that first."""
     indices, labels, own, guesses, probabilities = watched.result()
     wrong = np.flatnonzero(guesses[:, 0] != labels)
-    worst = wrong[np.argsort(-probabilities[wrong, 0], kind="stable")][:MOST_MISTAKES]
+    order = wrong[np.argsort(-probabilities[wrong, 0], kind="stable")]
+    pairs = zip(labels[order].tolist(), guesses[order, 0].tolist(), strict=True)
+    worst = order[_first_of_each(pairs, MOST_ALIKE)][:MOST_MISTAKES]
     return [
         Mistake(
             truth=names[labels[row]],
@@ -121,6 +126,17 @@ def _mistakes(told: DeviceSplit, names: Sequence[str], watched: Watched) -> list
         )
         for row, picture in zip(worst.tolist(), _pictures(told, indices[worst]), strict=True)
     ]
+
+
+def _first_of_each(keys: Iterable[Hashable], most: int) -> list[int]:
+    """Where each key stands for the first time, the second, and so on up to `most` times."""
+    met: Counter[Hashable] = Counter()
+    places = []
+    for place, key in enumerate(keys):
+        met[key] += 1
+        if met[key] <= most:
+            places.append(place)
+    return places
 
 
 def _seen_samples(told: DeviceSplit, data: DeviceData, watched: Watched) -> Iterator[Sample]:
@@ -161,28 +177,31 @@ def _pictures(split: DeviceSplit, indices: np.ndarray) -> list[str]:
     return [closed(image[:, :, 0] if image.shape[2] == 1 else image) for image in images]
 
 
-def _prompt_map(predictor: ZeroShotPredictor, data: DeviceData) -> PromptMap | None:
-    """The cosine similarity of the classes' prompts, each class the mean of its own."""
-    names = _all_classes(data)
-    if len(names) > MOST_CLASSES:
-        return None
-    classifier = predictor.classifier(names)  # (C, D)
-    similarity = (classifier @ classifier.T).clamp(-1, 1).cpu().numpy().astype(np.float64)
+def _prompts(predictor: ZeroShotPredictor, data: DeviceData) -> tuple[PromptMap | None, PromptVectors]:
+    """The cosine similarity of the classes, and every prompt with the means of each class, which images meet."""
+    names, seen = _all_classes(data), len(data.classes)
+    texts, vectors = predictor.prompt_vectors(names)  # [C][P], (C, P, D)
+    means = class_vectors(vectors)  # (C, D)
+    rows: list[tuple[str, str, str, str]] = []
+    for place, (name, own) in enumerate(zip(names, texts, strict=True)):
+        kind = "seen" if place < seen else "unseen"
+        rows += [(text, name, language, kind) for text, language in zip(own, _languages(predictor), strict=True)]
+        rows.append((f"{name} (mean)", name, predictor.config.language, kind))
+    points = torch.cat([vectors, means[:, None]], dim=1).flatten(0, 1)
+    shown = PromptVectors(rows=rows, vectors=points.float().cpu().numpy())
+    return _prompt_map(predictor, names, seen, means) if len(names) <= MOST_CLASSES else None, shown
+
+
+def _prompt_map(predictor: ZeroShotPredictor, names: list[str], seen: int, means: Tensor) -> PromptMap:
+    similarity = (means @ means.T).clamp(-1, 1).cpu().numpy().astype(np.float64)
     rows: list[list[float]] = similarity.round(4).tolist()
-    return PromptMap(language=predictor.config.language, classes=names, seen=len(data.classes), similarity=rows)
+    return PromptMap(language=predictor.config.language, classes=names, seen=seen, similarity=rows)
 
 
-def _prompt_vectors(predictor: ZeroShotPredictor, data: DeviceData) -> PromptVectors:
-    """Every prompt of every class, and the mean of each class, which is what images are compared with."""
-    names, seen, spoken = _all_classes(data), set(data.classes), predictor.config.language
-    rows, texts = [], []
-    for language in ("en", "ko") if spoken == "both" else (spoken,):
-        for name, filled in zip(names, prompts(names, language), strict=True):
-            texts += filled
-            rows += [(prompt, name, language, "seen" if name in seen else "unseen") for prompt in filled]
-    rows += [(f"{name} (mean)", name, spoken, "seen" if name in seen else "unseen") for name in names]
-    vectors = torch.cat([predictor.prompt_vectors(texts), predictor.classifier(names)])
-    return PromptVectors(rows=rows, vectors=vectors.float().cpu().numpy())
+def _languages(predictor: ZeroShotPredictor) -> list[str]:
+    """The language of each prompt of a class."""
+    spoken = predictor.config.language
+    return [each for each, templates in TEMPLATES.items() if spoken in (each, "both") for _ in templates]
 
 
 def _all_classes(data: DeviceData) -> list[str]:

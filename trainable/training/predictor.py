@@ -34,6 +34,7 @@ from trainable.training.zero_shot import (
     PromptTokens,
     Watch,
     class_logits,
+    prompt_vectors,
     tell_images,
     zero_shot_classifier,
 )
@@ -136,10 +137,10 @@ class ZeroShotPredictor:
         return zero_shot_classifier(self.model, PromptTokens.of(self.model, rows, self.device))
 
     @torch.no_grad()
-    def prompt_vectors(self, prompts: Sequence[str]) -> Tensor:
-        """One unit vector per prompt (N, D)."""
-        tokens = PromptTokens.of(self.model, [[prompt] for prompt in prompts], self.device)
-        return self.model.encode_texts(tokens.tokens[:, 0], tokens.mask[:, 0])
+    def prompt_vectors(self, labels: Sequence[str]) -> tuple[list[list[str]], Tensor]:
+        """The prompts of each label, [C][P], in the training's language, and one unit vector each (C, P, D)."""
+        rows = prompts(labels, self.config.language)
+        return rows, prompt_vectors(self.model, PromptTokens.of(self.model, rows, self.device))
 
     def tell(self, data: DeviceData, split: str, group: tuple[str, ...], watch: Watch | None = None) -> Outcomes:
         """How the images of a split were told, of the trained classes and of a group of unseen ones."""

@@ -43,11 +43,20 @@ class PromptTokens:
 
 
 @torch.no_grad()
+def prompt_vectors(model: DualEncoder, prompts: PromptTokens) -> Tensor:
+    """One unit vector per prompt (C, P, D)."""
+    C, P, L = prompts.tokens.shape
+    return model.encode_texts(prompts.tokens.view(C * P, L), prompts.mask.view(C * P, L)).view(C, P, -1)
+
+
+def class_vectors(prompts: Tensor) -> Tensor:
+    """Vectors of prompts (C, P, D) -> one unit vector per class (C, D), their mean normalised again."""
+    return F.normalize(prompts.mean(dim=1), dim=-1)
+
+
 def zero_shot_classifier(model: DualEncoder, prompts: PromptTokens) -> Tensor:
     """One unit vector per class (C, D): the mean over its templates, normalised again (CLIP, section 3.1.4)."""
-    C, P, L = prompts.tokens.shape
-    texts = model.encode_texts(prompts.tokens.view(C * P, L), prompts.mask.view(C * P, L))  # (C P, D)
-    return F.normalize(texts.view(C, P, -1).mean(dim=1), dim=-1)
+    return class_vectors(prompt_vectors(model, prompts))
 
 
 def class_logits(features: Tensor, classifier: Tensor, logit_scale: Tensor) -> Tensor:

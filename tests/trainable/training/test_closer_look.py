@@ -78,9 +78,11 @@ def test_the_most_confident_mistakes_come_first_with_their_pictures(
     labels, probabilities = predicted
     told, highest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(told != labels)
-    order = wrong[np.argsort(-highest[wrong], kind="stable")][: closer_look.MOST_MISTAKES]
+    order = wrong[np.argsort(-highest[wrong], kind="stable")]
+    pairs = [(labels[row], told[row]) for row in order]
+    order = order[[pairs[:place].count(pair) < closer_look.MOST_ALIKE for place, pair in enumerate(pairs)]][:24]
 
-    assert len(mistakes) == len(order) == 24
+    assert 6 < len(mistakes) == len(order) < len(wrong)
     assert [one["probability"] for one in mistakes] == pytest.approx(highest[order].tolist(), rel=1e-4)
     assert [one["probability_of_truth"] for one in mistakes] == pytest.approx(
         probabilities[order, labels[order]].tolist(), rel=1e-3
@@ -125,6 +127,7 @@ def test_the_similarity_of_prompts_is_the_cosine_of_class_means_in_both_language
     assert ("공포", "fear", "ko", "unseen") in points["rows"]
     own = [vector for vector, row in zip(points["vectors"], points["rows"], strict=True) if row[1] == "happy"]
     mean = np.mean(own[:-1], axis=0)
+    assert points["rows"][2 * 13 - 1] == ("happy (mean)", "happy", "both", "seen")
     assert own[-1] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-3)
 
 
@@ -175,7 +178,7 @@ def test_many_classes_have_one_picture_each_and_no_tables(
     rows = closer_look._spread(np.arange(8) % 4, range(4), closer_look._each(data))
 
     assert closer_look._confusion(outcomes) is None
-    assert closer_look._prompt_map(predictor, data) is None
+    assert closer_look._prompts(predictor, data)[0] is None
     assert rows.tolist() == [0, 1, 2]
 
 
