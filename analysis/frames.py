@@ -1,25 +1,31 @@
 """An experiment folder as tidy pandas frames."""
 
-import json
+import gc
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.hyperparameters import Hyperparameter, hyperparameters_of
 from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state, searched
 from trainable.errors import ExperimentError
+from trainable.files import read_json
 
 CONFIG = "config/"
 _BEGAN = "config began after"
 _FAILURE_KEYS = ("kind", "message", "where", "traceback_file")
-_REPORT_COLUMNS = ("trial_id", "number", "state", "epoch", "samples_seen", "time", "elapsed_seconds")
+_OF_TRIAL = ("trial_id", "number", "state")
+_REPORT_COLUMNS = (
+    *("trial_id", "number", "state", "epoch", "samples_seen"),
+    *("time", "elapsed_seconds", "search_slot_seconds"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +38,8 @@ class Experiment:
     """`experiment.json`: what was asked, of which data, with which versions."""
     best: dict[str, Any] | None
     """`best.json`, which a search writes when it has chosen; None before."""
+    confirmation: dict[str, Any] | None = None
+    """`confirmation.json`: the best configs trained again with further seeds; None where that was not asked."""
     state: str
     """PENDING, RUNNING, or how the search ended (`search.ledger.SEARCH_STATES`)."""
     seconds: float
@@ -93,11 +101,17 @@ def load_experiment(path: Path, address: str = "") -> Experiment:
 
     `address` says where the experiment lies if the folder is only a copy.
     """
+    with _no_collection():
+        return _load(path, address)
+
+
+def _load(path: Path, address: str) -> Experiment:
     manifest = _read_manifest(path)
     events = read_ledger(path / LEDGER_NAME) if (path / LEDGER_NAME).exists() else []
-    everything = fold_trials(events)
+    spending: list[tuple[float, float]] = []
+    everything = fold_trials(events, spending)
     records = searched(everything)
-    best = _read_json(path / "best.json")
+    best = read_json(path / "best.json")
     clock = Clock(events)
     metric, mode = str(manifest.get("metric") or "val_accuracy"), str(manifest.get("mode") or "max")
     confirmed = best["trial_id"] if best and best.get("confirmation") else None
@@ -106,14 +120,27 @@ def load_experiment(path: Path, address: str = "") -> Experiment:
         path=path,
         manifest=manifest,
         best=best,
+        confirmation=read_json(path / "confirmation.json"),
         state=search_state(events),
         seconds=clock.elapsed(now) if events else 0.0,
-        reports=reports_frame(records, clock),
+        reports=reports_frame(records, clock, spending),
         trials=trials_frame(records, metric, mode, now=now, first=confirmed),
         confirming=trials_frame([trial for trial in everything if trial.confirms], metric, mode, now=now),
         hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
         address=address,
     )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python look for no cycles: events have none, and looking through a million of them takes half the time."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 class Clock:
@@ -130,25 +157,38 @@ class Clock:
 
     def elapsed(self, time: float) -> float:
         """Seconds of searching between the first event and `time` (unix seconds)."""
-        return float(time - self._start - self._paused[bisect_right(self._ends, time)])
+        return float(self.elapsed_of([time])[0])
+
+    def elapsed_of(self, times: Sequence[float]) -> np.ndarray:
+        """The same of many times."""
+        at = np.asarray(times, dtype=float)
+        paused = np.asarray(self._paused)[np.searchsorted(self._ends, at, side="right")]
+        return np.asarray(at - self._start - paused)
 
 
-def reports_frame(records: Sequence[TrialRecord], clock: Clock) -> pd.DataFrame:
-    """One row per report, in the order of trial and epoch; columns as documented at `analysis.load`."""
-    rows = [
-        {"trial_id": record.trial_id, "number": record.number, "state": record.state, **_with_nan(report)}
-        for record in records
-        for report in record.reports
-    ]
-    frame = pd.DataFrame(rows, columns=None if rows else list(_REPORT_COLUMNS))
-    frame["elapsed_seconds"] = [clock.elapsed(row["time"]) for row in rows]
-    front = [name for name in _REPORT_COLUMNS if name in frame]
-    frame = frame[front + [name for name in frame if name not in front]]
+def reports_frame(
+    records: Sequence[TrialRecord], clock: Clock, spending: Sequence[tuple[float, float]] = ()
+) -> pd.DataFrame:
+    """One row per report, in the order of trial and epoch; columns as documented at `analysis.load`.
+
+    `spending` is the time of each event and what the search had spent in slots until then.
+    """
+    reports = [report for record in records for report in record.reports]
     configs = _stretches(records)
-    if not rows:
-        return frame.reindex(columns=[*frame, *configs])
-    by_row = frame.assign(**{_BEGAN: [_began(record, report) for record in records for report in record.reports]})
-    return by_row.join(configs, on=["trial_id", _BEGAN]).drop(columns=_BEGAN)
+    if not reports:
+        return pd.DataFrame(columns=[*_REPORT_COLUMNS, *configs])
+    times = [report["time"] for report in reports]
+    counts = [len(record.reports) for record in records]
+    columns = {
+        **{name: pd.Series([getattr(record, name) for record in records]).repeat(counts).array for name in _OF_TRIAL},
+        **{name: _column([report.get(name) for report in reports]) for name in dict.fromkeys(chain(*reports))},
+        "elapsed_seconds": clock.elapsed_of(times),
+        "search_slot_seconds": _spent_at(times, spending),
+        _BEGAN: [epoch for record in records for epoch in _begun(record)],
+    }
+    front = [name for name in _REPORT_COLUMNS if name in columns]
+    frame = pd.DataFrame({name: columns[name] for name in [*front, *(name for name in columns if name not in front)]})
+    return frame.join(configs, on=["trial_id", _BEGAN]).drop(columns=_BEGAN)
 
 
 def trials_frame(
@@ -221,9 +261,22 @@ def _stretches(records: Sequence[TrialRecord]) -> pd.DataFrame:
     return pd.DataFrame([config for *_, config in begun], index=index).add_prefix(CONFIG)
 
 
-def _began(record: TrialRecord, report: dict[str, Any]) -> int:
-    """The epoch after which the config of a report held."""
-    return max((one.epoch for one in record.inheritances if one.epoch < report["epoch"]), default=0)
+def _begun(record: TrialRecord) -> list[int]:
+    """Of each report the epoch after which its config held."""
+    epochs = [0, *(one.epoch for one in record.inheritances)]
+    return [max(epoch for epoch in epochs if epoch < max(1, report["epoch"])) for report in record.reports]
+
+
+def _spent_at(times: Sequence[float], spending: Sequence[tuple[float, float]]) -> np.ndarray:
+    """What the search had spent in slots at each time, in unit-seconds."""
+    events, spent = zip((-math.inf, 0.0), *spending, strict=True)
+    return np.asarray(spent)[np.searchsorted(events, times, side="right") - 1]
+
+
+def _column(values: list[Any]) -> np.ndarray:
+    """Numbers of one name as an array; None, the ledger's word for what is not finite, becomes NaN."""
+    column = np.asarray(values)
+    return column.astype(float) if column.dtype == object else column
 
 
 def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
@@ -240,7 +293,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = _read_json(path / "experiment.json")
+    manifest = read_json(path / "experiment.json")
     if manifest is not None:
         if not isinstance(manifest.get("dataset") or {}, dict):
             raise ExperimentError(
@@ -254,16 +307,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         f"Did you mean {path.parent / close[0]}?" if close else "Give the folder of one search, such as results/demo."
     )
     raise ExperimentError(f"an experiment folder must hold experiment.json, but {path} does not. {hint}")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where the file is missing. Raises `ExperimentError` where it holds something else."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise ExperimentError(f"{path} must hold a JSON object, but: {error}. Restore or remove it.") from error
-    if not isinstance(document, dict):
-        raise ExperimentError(f"{path} must hold a JSON object, but holds a {type(document).__name__}.")
-    return document

@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 def _report(path: Path, out: Path | None) -> int:
     from analysis.frames import load_experiment
-    from analysis.summary import verdict
+    from analysis.verdict import verdict
 
     experiment = load_experiment(path)
     page = _write(experiment, path if out is None else out)
@@ -58,7 +58,7 @@ def _report(path: Path, out: Path | None) -> int:
 def _report_remote(address: str, out: Path | None) -> int:
     """The report of an experiment that lies in a bucket, and goes there unless `out` is given."""
     from analysis.frames import load_experiment
-    from analysis.summary import verdict
+    from analysis.verdict import verdict
 
     with tempfile.TemporaryDirectory(prefix="glance-") as temporary:
         folder = Path(temporary)

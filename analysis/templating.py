@@ -38,11 +38,27 @@ def asset(name: str) -> str:
 
 
 def _figures_json(plots: Iterable[Drawable]) -> Markup:
-    """Figures and templates for the page's script; `<` is written so that no text can end the script element."""
+    """Figures and templates for the page's script; `<` is written so that no text can end the script element.
+
+    A text that is read by hovering stands once, in `texts`, however many figures show its trial.
+    """
+    texts: dict[str, int] = {}
     figures = {plot.name: json.loads(to_json(plot.plotly(), validate=False)) for plot in plots}
     for figure in figures.values():
-        del figure["layout"]["title"], figure["layout"]["template"]
-        figure["layout"]["margin"]["t"] = 36
+        layout = figure["layout"]
+        for name in ("title", "template", "width", "height"):
+            layout.pop(name, None)
+        layout["margin"] = {**layout.get("margin", {}), "t": 36}
+        for trace in figure["data"]:
+            if trace.get("hovertext") is not None:
+                trace["hovertext"] = _numbered(trace["hovertext"], texts)
     templates = {"light": template(dark=False), "dark": template(dark=True)}
-    text = json.dumps({"figures": figures, "templates": templates}, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))
+    document = {"figures": figures, "texts": list(texts), "templates": templates}
+    return Markup(json.dumps(document, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _numbered(hovertext: Any, texts: dict[str, int]) -> Any:
+    """The place of each text in `texts`, in lists as the texts stand in; a new text is added."""
+    if isinstance(hovertext, list):
+        return [_numbered(one, texts) for one in hovertext]
+    return texts.setdefault(str(hovertext), len(texts))

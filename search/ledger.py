@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from search.ledger_file import lock, mend_last_line, parse_line, plain
+from search.ledger_file import lock, mend_last_line, parse_lines, plain
 from search.losses import Losses
 from search.slot_time import Slot, Slots, SlotTime
 from trainable.errors import ExperimentError
@@ -226,8 +226,7 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
         ) from error
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     events = []
-    for number, line in numbered:
-        event = parse_line(line)
+    for (number, _), event in zip(numbered, parse_lines([line for _, line in numbered]), strict=True):
         if event is not None:
             events.append(event)
         elif number != numbered[-1][0]:
@@ -243,13 +242,16 @@ def read_trials(experiment: Path) -> list[TrialRecord]:
     return fold_trials(read_ledger(experiment / LEDGER_NAME))
 
 
-def fold_trials(events: Iterable[Mapping[str, Any]]) -> list[TrialRecord]:
+def fold_trials(
+    events: Iterable[Mapping[str, Any]], spending: list[tuple[float, float]] | None = None
+) -> list[TrialRecord]:
     """Fold events into trials, in order of number; events of other kinds are passed over.
 
     A trial that went on from an older checkpoint reports some epochs again: such a report replaces those of its own
-    and of later epochs. Raises `ExperimentError` for an event of a trial that was never created.
+    and of later epochs. `spending` gets the time of each event and what the slots had cost until then, as
+    `LedgerWriter.spent_seconds`. Raises `ExperimentError` for an event of a trial that was never created.
     """
-    return sorted(_fold(events).trials.values(), key=lambda trial: trial.number)
+    return sorted(_fold(events, spending).trials.values(), key=lambda trial: trial.number)
 
 
 def search_state(events: Iterable[Mapping[str, Any]]) -> str:
@@ -324,11 +326,13 @@ class _Folded:
         self.slots.apply(event, trial.slot_time if trial else None, len(trial.reports) if trial else 0)
 
 
-def _fold(events: Iterable[Mapping[str, Any]]) -> _Folded:
+def _fold(events: Iterable[Mapping[str, Any]], spending: list[tuple[float, float]] | None = None) -> _Folded:
     folded = _Folded()
     for number, event in enumerate(events, start=1):
         try:
             folded.apply(event)
+            if spending is not None:
+                spending.append((event["time"], folded.slots.spent(event["time"])))
         except (KeyError, TypeError, ValueError) as error:
             raise ExperimentError(
                 f"every event of a ledger must be as a search writes it, but event {number} is not: {error!r}."
@@ -345,10 +349,11 @@ def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
 
 
 def _fold_report(trial: TrialRecord, event: Mapping[str, Any]) -> None:
-    report = {key: value for key, value in event.items() if key not in ("event", "trial_id")}
-    for name, value in report.items():
-        if isinstance(value, str):
-            raise TypeError(f"{name} is {value!r}, and no number")
+    report = dict(event)
+    del report["event"], report["trial_id"]
+    if str in map(type, report.values()):
+        name, value = next((name, value) for name, value in report.items() if isinstance(value, str))
+        raise TypeError(f"{name} is {value!r}, and no number")
     epoch = int(report["epoch"])
     while trial.reports and trial.reports[-1]["epoch"] >= epoch:
         trial.reports.pop()

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "trainable/exports/": (*FOUNDATION, *(f"trainable.{room}" for room in ("data", "model", "training", "exports"))),
     "trainable/": ("trainable",),
     "search/": ("trainable", "search"),
-    "analysis/": ("search.ledger", "trainable.errors", "trainable.storage", "analysis"),
+    "analysis/": ("search.ledger", "trainable.errors", "trainable.files", "trainable.storage", "analysis"),
     "cluster/": ("trainable.errors", "cluster"),
     "benchmarks/": (*ROOMS, "benchmarks"),
     "tests/": (*ROOMS, "cluster", "benchmarks", "tests"),

@@ -49,11 +49,16 @@ def user_path(text: str | Path) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is no such file. Raises `ExperimentError` where it holds something else."""
+    """A JSON object; None where there is no such file.
+
+    Raises `ExperimentError` where it holds something else or cannot be read.
+    """
     try:
         return json_object(path.read_bytes(), path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise ExperimentError(f"{path} must be readable, but: {error.strerror}. Restore or remove it.") from error
 
 
 def json_object(data: bytes, where: object) -> dict[str, Any]:

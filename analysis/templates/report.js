@@ -1,24 +1,77 @@
 "use strict";
 (() => {
   const page = JSON.parse(document.getElementById("plot-data").textContent);
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const settings = { responsive: true, displaylogo: false, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
-  const plots = Object.entries(page.figures).map(([name, figure]) => [document.getElementById("plot-" + name), figure]);
-  const template = () => (dark.matches ? page.templates.dark : page.templates.light);
-  const slanted = (axis) => (axis.ticktext?.some((text) => text.length > 5)
+  const root = document.documentElement;
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] };
+  let printing = false;
+  const isDark = () => !printing && (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+  const template = () => (isDark() ? page.templates.dark : page.templates.light);
+
+  const slanted = (axis) => (axis?.ticktext?.some((text) => text.length > 5)
     ? { xaxis: { ...axis, tickangle: -35, automargin: false }, bottom: 96 }
     : { xaxis: axis, bottom: 48 });
   const narrow = (layout) => {
     if (window.innerWidth > 560) return {};
     const { xaxis, bottom } = slanted(layout.xaxis);
     const margin = { ...layout.margin, l: 40, r: 6, b: bottom };
-    return { xaxis, margin, coloraxis: { ...layout.coloraxis, showscale: false } };
+    return { ...(xaxis ? { xaxis } : {}), margin, coloraxis: { ...layout.coloraxis, showscale: false } };
+  };
+  const texts = (found) => (Array.isArray(found) ? found.map(texts) : page.texts[found] ?? "");
+  const figureOf = (place) => {
+    const figure = page.figures[place.id.slice("plot-".length)];
+    figure.data.forEach((trace) => { if ("hovertext" in trace) trace.hovertext = texts(trace.hovertext); });
+    return figure;
   };
 
-  for (const [place, figure] of plots) {
-    Plotly.newPlot(place, figure.data, { ...figure.layout, ...narrow(figure.layout), template: template() }, settings);
-  }
-  dark.addEventListener("change", () => plots.forEach(([place]) => Plotly.relayout(place, { template: template() })));
+  const drawn = new Set();
+  const draw = (place) => {
+    if (drawn.has(place)) return;
+    drawn.add(place);
+    const { data, layout } = figureOf(place);
+    Plotly.newPlot(place, data, { ...layout, ...narrow(layout), template: template() }, settings);
+  };
+  const places = Array.from(document.querySelectorAll(".plot")).filter((place) => place.id.slice("plot-".length) in page.figures);
+  const near = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      draw(target);
+    }
+  }, { rootMargin: "800px 0px" });
+  places.forEach((place) => near.observe(place));
+
+  const toggle = document.createElement("button");
+  const repaint = () => {
+    toggle.textContent = isDark() ? "Light" : "Dark";
+    drawn.forEach((place) => Plotly.relayout(place, { template: template() }));
+  };
+  toggle.type = "button";
+  toggle.className = "theme";
+  toggle.title = "Change between light and dark";
+  toggle.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem("glance-theme", root.dataset.theme); } catch { /* lasts as long as the page is open */ }
+    repaint();
+  });
+  document.querySelector("header").append(toggle);
+  system.addEventListener("change", repaint);
+  repaint();
+
+  const PAPER = { half: [330, 250], whole: [680, 300] };
+  addEventListener("beforeprint", () => {
+    printing = true;
+    places.forEach((place) => {
+      draw(place);
+      const [width, height] = place.closest(".wide") ? PAPER.whole : PAPER.half;
+      Plotly.relayout(place, { template: template(), width, height });
+    });
+    document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  });
+  addEventListener("afterprint", () => {
+    printing = false;
+    places.forEach((place) => Plotly.relayout(place, { template: template(), width: null, height: null, autosize: true }));
+  });
 
   const copy = async (text, block) => {
     try {
@@ -56,6 +109,14 @@
       headings.forEach((other) => { other.ariaSort = "none"; });
       heading.ariaSort = down ? "descending" : "ascending";
       sort(table, column, down);
+    }));
+  }
+  for (const chips of document.querySelectorAll(".chips")) {
+    const body = chips.parentElement.querySelector("tbody");
+    const buttons = Array.from(chips.children);
+    buttons.forEach((button) => button.addEventListener("click", () => {
+      buttons.forEach((other) => { other.ariaPressed = String(other === button); });
+      for (const row of body.rows) row.hidden = Boolean(button.dataset.state) && !row.classList.contains(button.dataset.state);
     }));
   }
 })();

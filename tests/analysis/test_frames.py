@@ -4,8 +4,10 @@ import math
 import pytest
 
 from analysis import load
+from analysis.cost import costs
 from analysis.frames import Clock, load_experiment
-from analysis.summary import best_trial, costs, verdict
+from analysis.summary import best_trial
+from analysis.verdict import verdict
 from search.ledger import Inherited, LedgerWriter, best_report, read_trials
 from trainable.errors import ExperimentError
 
@@ -161,11 +163,15 @@ def test_chance_counts_the_classes_that_were_trained(make):
     assert load_experiment(path).chance == pytest.approx(1 / 7)
 
 
-def test_every_column_is_documented(demo):
-    reports, trials = load(demo)
-    words = load.__doc__.replace("`", " ").replace(",", " ").split()
-    for column in [*reports, *trials]:
-        assert column in words or column.startswith(("config/", "best/")), column
+def test_the_cost_until_a_report_is_that_of_all_slots_by_then(demo):
+    experiment = load_experiment(demo)
+    last = experiment.reports.sort_values("elapsed_seconds").iloc[-1]
+    assert experiment.reports["search_slot_seconds"].is_monotonic_increasing is False
+    assert experiment.reports.sort_values("time")["search_slot_seconds"].is_monotonic_increasing
+    ended = experiment.trials["ended_time"]
+    before = experiment.trials.loc[ended <= last["time"], "cpu_seconds"].sum()
+    held = (last["time"] - experiment.trials.loc[ended > last["time"], "started_time"]).sum()
+    assert last["search_slot_seconds"] == pytest.approx(before + held)
 
 
 def test_confirmed_trials_are_ranked_as_confirmed_and_those_that_confirm_are_none(make):

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis import page
+from analysis import page, tables
 from analysis.figures import plots_of
 from analysis.frames import load_experiment
 from search.ledger import SEARCH_STATES, LedgerWriter
@@ -61,9 +61,11 @@ def figures_in(reader):
 
 def test_every_section_is_there(demo_page):
     _, reader = demo_page
-    sections = ["found", "best", "hyperparameters", "curves", "progress", "failures", "trials", "reproduce"]
+    sections = ["found", "asked", "best", "best-model", "hyperparameters", "curves", "progress", "failures", "trials"]
+    sections += ["cost", "reproduce"]
     assert [id_ for id_ in reader.ids if id_ in sections] == sections
-    assert {f"#{name}" for name in sections} == set(reader.links)
+    assert {f"#{name}" for name in sections} <= set(reader.links)
+    assert set(reader.links) <= {f"#{id_}" for id_ in reader.ids}
 
 
 def test_every_figure_has_its_place(demo_page):
@@ -121,7 +123,7 @@ def test_the_table_lists_all_trials_best_first(demo_page):
 
 
 def test_a_long_table_is_cut_and_says_so(demo, monkeypatch):
-    monkeypatch.setattr(page, "ROWS", 5)
+    monkeypatch.setattr(tables, "ROWS", 5)
     html, reader = read(demo)
     assert len([row for row in reader.rows if len(row) == 11]) == 5
     assert "The best 5 of 16." in html
@@ -147,9 +149,11 @@ def test_a_traceback_outside_the_folder_is_not_read(make):
 
 def test_how_to_reproduce(demo_page):
     _, reader = demo_page
-    assert "python search/run.py --algo asha --trials 16 --name demo" in reader.text["pre"]
+    steps = next(block for block in reader.text["pre"] if block.startswith("git checkout 0964d70aa11b")).splitlines()
+    assert steps[1] == "python search/run.py --algo asha --trials 16 --name demo"
+    assert steps[2].startswith("glance-report ")
     facts = "".join(reader.text["td"])
-    assert all(fact in facts for fact in ("9f2c" * 16, "2.13.0", "0964d70aa11b", "loguniform(0.0001,0.01)"))
+    assert all(fact in facts for fact in ("9f2c" * 16, "2.13.0", "0964d70aa11b"))
 
 
 def test_the_headline_names_the_versions_that_decide_a_result(demo_page):
@@ -170,7 +174,7 @@ def test_hostile_names_are_shown_not_run(make):
     html, reader = read(path)
     assert HOSTILE not in html
     assert HOSTILE + " " in reader.text["h1"]
-    assert len(reader.text["script"]) == 3
+    assert len(reader.text["script"]) == 4
     assert not any("<" in data for data in reader.text["script"] if data.startswith('{"figures"'))
 
 
@@ -206,3 +210,33 @@ def test_a_sparse_manifest_is_enough(make):
     (path / "experiment.json").write_text("{}")
     _, reader = read(path)
     assert {"found", "hyperparameters", "curves", "trials"} <= set(reader.ids)
+
+
+def test_a_text_read_by_hovering_stands_once(demo_page):
+    _, reader = demo_page
+    document = json.loads(next(data for data in reader.text["script"] if data.startswith('{"figures"')))
+    texts = document["texts"]
+    assert len(set(texts)) == len(texts)
+    trace = next(
+        trace for trace in document["figures"]["val_accuracy_against_learning_rate"]["data"] if "hovertext" in trace
+    )
+    assert all("learning rate: " in texts[place] for place in trace["hovertext"])
+
+
+def test_what_was_asked(demo_page):
+    html, reader = demo_page
+    assert "Which config gives the highest validation accuracy? Searched over 4 hyperparameters with 16 trials" in html
+    assert ["0.0001 to 0.01", "logarithmic"] in reader.rows
+    assert ["400", "60", "60"] in reader.rows
+
+
+def test_the_cost_has_its_parts(demo_page):
+    html, _ = demo_page
+    assert "CPU-hours</strong>" in html
+    assert "trials stopped early" in html
+
+
+def test_changes_that_no_commit_holds_are_told(make):
+    html, reader = read(make(trials=3, git_commit="0964d70aa11b-dirty"))
+    assert any(block.startswith("git checkout 0964d70aa11b\n") for block in reader.text["pre"])
+    assert "The code had changes that no commit holds" in html

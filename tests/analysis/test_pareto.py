@@ -4,8 +4,8 @@ import pytest
 
 from analysis.frames import load_experiment
 from analysis.pareto import outcomes, pareto_front
-from analysis.summary import verdict
 from analysis.trade_off import trade_off, trade_offs
+from analysis.verdict import details
 
 TWO = {"val_accuracy": "max", "epoch_seconds": "min"}
 
@@ -75,11 +75,11 @@ def test_one_metric_has_no_trade_off(make):
     experiment = load_experiment(make())
 
     assert trade_offs(experiment) == []
-    assert not any("at once" in sentence for sentence in verdict(experiment))
+    assert not any("at once" in sentence for sentence in details(experiment))
 
 
 def test_the_verdict_names_the_ends_of_the_front(experiment):
-    (sentence,) = [sentence for sentence in verdict(experiment) if "at once" in sentence]
+    (sentence,) = [sentence for sentence in details(experiment) if "at once" in sentence]
     found = outcomes(experiment.reports, experiment.trials, TWO)
     front = found[found["front"]]
     best, fastest = front.loc[front["val_accuracy"].idxmax()], front.loc[front["epoch_seconds"].idxmin()]
