@@ -1,6 +1,6 @@
 """Whether a model that was trained on the basic emotions reads the compound ones from their names.
 
-    python search/run.py --space compose --metric unseen_accuracy --max-epochs 24 --time-budget 8m --name compounds
+    python search/run.py --algo random --space compose --metric unseen_accuracy --trials 2 --max-epochs 16 --name compounds
     python benchmarks/compounds.py results/compounds
 
 Reads the `best.json` of a search, or of `trainable/train.py`, on `synthetic` with its own unseen classes. Prints a
