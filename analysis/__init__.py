@@ -1,64 +1,71 @@
-"""What a search found: tidy tables, summaries, figures and the report.
+"""What a search found: tidy tables, summaries, figures, comparisons and the report.
 
-    from analysis import load
+    from analysis import load, against
     reports, trials = load("results/demo")
+    against(trials, "learning_rate").plotly().show()
 
-Importing this package is quick: pandas, plotly and matplotlib are imported where they are used, torch and ray never.
+docs/analysis.md shows the rest. Importing this package is quick: pandas, plotly and matplotlib are imported where they
+are used, torch and ray never.
 """
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.comparison import Comparison as Comparison
+    from analysis.figures import against as against
+    from analysis.figures import curves as curves
+    from analysis.figures import failure_counts as failure_counts
+    from analysis.figures import progress as progress
+
+_MODULES = {
+    "against": "analysis.figures",
+    "curves": "analysis.figures",
+    "failure_counts": "analysis.figures",
+    "progress": "analysis.figures",
+}
+"""What is imported when it is first asked for."""
+
 
 def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """The reports and the trials of an experiment folder, finished or still running.
+    """The reports and the trials of an experiment, finished or still running, by its folder or address (s3://…).
 
-    Both frames also carry every hyperparameter as a column `config/<name>` (`config/learning_rate` …). Where those of a
-    trial change while it trains (`--scheduler pbt`), a report has those of its epoch, a trial those of its best one.
+    `reports` has one row per report, that is per epoch of a trial, in the order of trial and epoch; `trials` one row
+    per trial, in the order of creation. Both also carry every hyperparameter as a column `config/<name>`
+    (`config/learning_rate` …). `analysis.columns` says what each column means, in which unit. A value that was not
+    finite is NaN.
 
-    `reports` has one row per report, that is per epoch of a trial, in the order of trial and epoch:
-
-    | column | meaning |
-    |---|---|
-    | `trial_id`, `number` | the trial's id, and its place in the order of creation, from 0 |
-    | `state` | the trial's state now: PENDING, RUNNING, FINISHED, STOPPED (by the scheduler) or FAILED |
-    | `epoch` | epochs trained, from 1 |
-    | `samples_seen` | training images seen so far, over all workers |
-    | `time` | when it was reported, in unix seconds |
-    | `elapsed_seconds` | the same, in seconds of searching since the start; pauses between two runs are left out |
-    | `epoch_seconds`, `images_per_second` | time of this epoch, and its training images per second |
-    | `train_loss`, `val_loss` | mean loss in nats; its chance level depends on the batch size |
-    | `train_accuracy`, `val_accuracy`, `val_balanced_accuracy` | shares from 0 to 1 |
-    | `learning_rate_now`, `logit_scale_now` | state at the epoch's end; the logit scale in log space |
-    | `gradient_norm` | mean global norm before clipping |
-    | `predicted_classes` | distinct classes predicted on the validation split |
-
-    Further metrics a trial reports become columns of their own names. A value that was not finite is NaN.
-
-    `trials` has one row per trial, in the order of creation:
-
-    | column | meaning |
-    |---|---|
-    | `trial_id`, `number`, `state` | as above |
-    | `rank` | 1 is best, by the metric at its best epoch, or as `--confirm` found; NaN where failed or without one |
-    | `attempts` | how often it was started |
-    | `epochs` | epochs trained |
-    | `best_epoch`, `best_value` | where the search's metric was best, and the metric there |
-    | `best/<metric>` | every metric of that best report, in the units above |
-    | `train_seconds` | sum of `epoch_seconds` |
-    | `gpu_seconds` | time in slots, times the GPUs that the trial takes; 0 where it takes none |
-    | `cpu_seconds` | the same in CPUs, where it takes no GPU; else 0 |
-    | `lost_gpu_seconds`, `lost_cpu_seconds` | of that, in epochs that were cut off or trained again |
-    | `created_time`, `started_time`, `ended_time` | unix seconds; NaN where it has not happened |
-    | `failure/kind`, `failure/message`, `failure/where` | why it failed, if it did: class, sentence, file and line |
-    | `failure/traceback_file` | the full traceback's path inside the experiment folder |
-
-    Raises `ExperimentError` where the folder holds no experiment or its ledger cannot be read.
+    Raises `ExperimentError` where there is no experiment, or its ledger cannot be read, and `StorageError` where the
+    address cannot be reached.
     """
-    from analysis.frames import load_experiment
+    from analysis.sources import opened
 
-    loaded = load_experiment(Path(experiment))
-    return loaded.reports, loaded.trials
+    with opened(experiment) as found:
+        return found.reports, found.trials
+
+
+def compare(*experiments: str | Path) -> "Comparison":
+    """Two or more experiments side by side, by folder or address; see `analysis.comparison`.
+
+    Raises as `load` does, and `ExperimentError` where they searched by different metrics.
+    """
+    from contextlib import ExitStack
+
+    from analysis import comparison
+    from analysis.sources import opened
+
+    with ExitStack() as stack:
+        return comparison.compare([stack.enter_context(opened(one)) for one in experiments])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

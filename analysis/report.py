@@ -1,24 +1,34 @@
-"""Write the report of an experiment: report.html, which opens offline, and figures/*.png and *.svg.
+"""Write the report of an experiment: report.html, which opens offline, and figures/. Of several: compare them.
 
     python analysis/report.py results/demo
     glance-report results/demo --out somewhere/else
     glance-report s3://bucket/results/demo
+    glance-report results/demo --format md --out -
+    glance-report results/a results/b --out comparison
+    glance-report results/demo --watch
 
-Works on a search that is still running, too.
+Works on a search that is still running, too; `--watch` serves its report and keeps it up to date.
 """
 
+import argparse
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import CommandParser, ExperimentError, run_command
+from trainable.errors import CommandParser, ConfigError, ExperimentError, run_command
+from trainable.files import user_path
 from trainable.storage.storage import is_remote, open_storage
-from trainable.storage.working_copy import fetch_to_read
 
 if TYPE_CHECKING:
+    from analysis.formats import Report
     from analysis.frames import Experiment
+
+FORMATS = ("html", "md", "json", "csv", "parquet")
+PRINTED = ("md", "json")
+"""Formats of one text, which can also be printed."""
+LOOPBACK = "127.0.0.1"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,75 +37,124 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_report(experiment: Path, out: Path | None = None) -> Path:
-    """Write report.html and figures/ into `out`, by default the experiment's folder; returns the page's path.
+    """Write report.html and the figures into `out`, by default the experiment's folder; returns the page's path.
 
     Raises `ExperimentError` where the folder holds no experiment, or `out` cannot be written.
     """
+    from analysis.formats import report_of
     from analysis.frames import load_experiment
 
-    return _write(load_experiment(experiment), experiment if out is None else out)
+    report = report_of(load_experiment(experiment), "html")
+    _write(report, folder := experiment if out is None else out)
+    return folder / "report.html"
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = CommandParser(prog="glance-report", description="Write the report of an experiment.")
-    parser.add_argument("experiment", help="the experiment's folder or address, such as results/demo")
-    parser.add_argument("--out", type=Path, help="folder for report.html and figures/ (default: the experiment's own)")
-    arguments = parser.read(argv)
-    place, out = arguments.experiment, arguments.out
-    return _report_remote(place, out) if is_remote(place) else _report(Path(place), out)
+    arguments = _parser().read(argv)
+    _check(arguments)
+    if arguments.watch:
+        from analysis.live import watch
+
+        return watch(arguments.experiments, arguments.host or LOOPBACK, arguments.port or 0)
+    with ExitStack() as stack:
+        return _report(arguments, stack)
 
 
-def _report(path: Path, out: Path | None) -> int:
-    from analysis.frames import load_experiment
-    from analysis.verdict import verdict
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="glance-report", description="Write the report of an experiment, or compare several.")
+    parser.add_argument(
+        "experiments",
+        nargs="+",
+        metavar="EXPERIMENT",
+        help="an experiment's folder or address, such as results/demo; of several, one page compares them",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        help="where the files go (default: the experiment's own folder or address; a comparison must name one); "
+        "- prints what is one text (md, json)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        help="html (default), md (verdict, tables, links to the figures), json (all that the page says, as data), "
+        "csv or parquet (the trials and the reports as tables)",
+    )
+    parser.add_argument("--watch", action="store_true", help="serve the report and refresh it while the search runs")
+    parser.add_argument(
+        "--host", help=f"with --watch: the address to serve at (default: {LOOPBACK}, this machine alone)"
+    )
+    parser.add_argument("--port", type=int, help="with --watch: the port, which is printed (default: 0, a free one)")
+    return parser
 
-    experiment = load_experiment(path)
-    page = _write(experiment, path if out is None else out)
-    _tell(verdict(experiment), str(page.parent))
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what would be passed over."""
+    if arguments.watch and (arguments.out or arguments.format):
+        raise ConfigError("--watch serves a page and writes nothing: give it without --out and --format.")
+    if not arguments.watch and (arguments.host is not None or arguments.port is not None):
+        raise ConfigError("--host and --port must go with --watch. Add it, or leave them out.")
+    if arguments.port is not None and not 0 <= arguments.port < 2**16:
+        raise ConfigError(f"--port must be from 0 to {2**16 - 1}, but got {arguments.port}.")
+    form = arguments.format or "html"
+    if arguments.out == "-" and form not in PRINTED:
+        raise ConfigError(f"--out - must go with --format {' or '.join(PRINTED)}, but got {form}. Name a folder.")
+    if len(arguments.experiments) > 1 and not (arguments.watch or arguments.out):
+        raise ConfigError("a comparison must be told where to go: add --out FOLDER.")
+
+
+def _report(arguments: argparse.Namespace, stack: ExitStack) -> int:
+    from analysis.comparison import compare
+    from analysis.formats import comparison_of, report_of
+    from analysis.sources import opened
+
+    experiments = [stack.enter_context(opened(place)) for place in arguments.experiments]
+    form, printed = arguments.format or "html", arguments.out == "-"
+    if len(experiments) > 1:
+        report = comparison_of(compare(experiments), form, printed=printed)
+    else:
+        report = report_of(experiments[0], form, printed=printed)
+    if printed:
+        sys.stdout.write(next(iter(report.files.values())).decode())
+        return 0
+    folder = user_path(arguments.out) if arguments.out else experiments[0].path
+    written = _write(report, folder)
+    if not arguments.out and is_remote(arguments.experiments[0]):
+        _put(experiments[0], written)
+    _tell(report, arguments.out or experiments[0].place)
     return 0
 
 
-def _report_remote(address: str, out: Path | None) -> int:
-    """The report of an experiment that lies in a bucket, and goes there unless `out` is given."""
-    from analysis.frames import load_experiment
-    from analysis.verdict import verdict
-
-    with tempfile.TemporaryDirectory(prefix="glance-") as temporary:
-        folder = Path(temporary)
-        fetch_to_read(address, folder)
-        experiment = load_experiment(folder, address.rstrip("/"))
-        page = _write(experiment, folder if out is None else out)
-        if out is None:
-            storage = open_storage(address)
-            for path in (page, *(page.parent / "figures").iterdir()):
-                storage.put_file(path.relative_to(folder).as_posix(), path)
-    _tell(verdict(experiment), experiment.address if out is None else str(out))
-    return 0
+def _put(experiment: "Experiment", written: Iterable[Path]) -> None:
+    """Put what was written where the experiment lies."""
+    storage = open_storage(experiment.address)
+    for path in written:
+        storage.put_file(path.relative_to(experiment.path).as_posix(), path)
 
 
-def _tell(verdict: Sequence[str], place: str) -> None:
-    for sentence in verdict[:3]:
+def _tell(report: "Report", place: str) -> None:
+    for sentence in report.verdict[:3]:
         print(sentence)
-    print(f"report   {place}/report.html")
-    print(f"figures  {place}/figures")
+    for name in report.files:
+        print(f"{Path(name).stem:<8} {place}/{name}")
+    if report.plots:
+        print(f"figures  {place}/figures")
 
 
-def _write(experiment: "Experiment", out: Path) -> Path:
-    from analysis.figures import plots_of
+def _write(report: "Report", out: Path) -> list[Path]:
+    """Write the files and the figures of a report; returns their paths."""
     from analysis.figures.files import write_figures
-    from analysis.page import render
 
-    plots = plots_of(experiment)
-    page, figures = out / "report.html", out / "figures"
     try:
-        figures.mkdir(parents=True, exist_ok=True)
-        _replace(page, render(experiment, plots).encode())
-        write_figures([plot for section in plots.values() for plot in section], figures)
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in report.files.items():
+            _replace(out / name, content)
+        return [*(out / name for name in report.files), *write_figures(report.plots, out / "figures")]
     except OSError as error:
         raise ExperimentError(
             f"the report's folder must be writable, but {out}: {error.strerror}. Choose another with --out."
         ) from error
-    return page
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.errors import ConfigError
+from trainable.files import user_path
 from trainable.storage.storage import is_remote
 from trainable.storage.working_copy import fetch_to_read
 
@@ -23,18 +23,8 @@ def opened(place: str | Path) -> "Iterator[Experiment]":
     from analysis.frames import load_experiment
 
     if not is_remote(place):
-        yield load_experiment(local(place))
+        yield load_experiment(user_path(place))
         return
     with tempfile.TemporaryDirectory(prefix="glance-") as temporary:
         fetch_to_read(str(place), Path(temporary))
         yield load_experiment(Path(temporary), str(place).rstrip("/"))
-
-
-def local(place: str | Path) -> Path:
-    """A folder as a user writes it, where ~ is a home; raises `ConfigError` for an address."""
-    if is_remote(place):
-        raise ConfigError(f"this must be a folder of this machine, but got the address {place}.")
-    try:
-        return Path(place).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"a path must begin with ~ only before a user's name or /, but got {place!r}.") from error
