@@ -1,7 +1,7 @@
 """Whether a model that was trained on the basic emotions reads the compound ones from their names.
 
-    python search/run.py --algo random --space compose --metric unseen_accuracy --trials 2 --max-epochs 16 --name compounds
-    python benchmarks/compounds.py results/compounds
+    python search/run.py --algo random --space compose --metric unseen_accuracy --trials 2 --max-epochs 16 --name faces
+    python benchmarks/compounds.py results/faces
 
 Reads the `best.json` of a search, or of `trainable/train.py`, on `synthetic` with its own unseen classes. Prints a
 table of every test compound, and whether two rules hold: accuracy over the test compounds is at least three times
