@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@$(BIN)/python -c 'import pip; $(MODERN)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@echo "Installing Glance into .venv at the versions of constraints.txt; the first time this takes some minutes."
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,export]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,export,mlflow,wandb]'
 	@touch $(STAMP)
 	@echo "Installed."
 

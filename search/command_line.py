@@ -16,11 +16,13 @@ from trainable.errors import CommandParser, ConfigError, nearest
 RESUMABLE = (
     *("trials", "max_epochs", "time_budget", "budget_hours", "price_per_hour", "data_path", "confirm", "keep_best"),
     *("workers_per_trial", "max_concurrent", "cpus_per_worker", "gpus_per_worker", "accelerator_type"),
-    *("max_failures", "max_lost_minutes"),
+    *("max_failures", "max_lost_minutes", "logger"),
 )
 """What may be asked anew where a search goes on."""
 POPULATION = ("trials", "max_epochs")
 """What may not with pbt: the checkpoints that further trials, or epochs, would go on from are gone."""
+REPEATABLE = ("warm_start", "logger")
+"""Flags that may be given several times; in a file they are a list, or one value."""
 MAX_FLAGS = 40
 """A command line longer than this is no longer read by anybody."""
 
@@ -50,8 +52,9 @@ def parse_options(argv: Sequence[str] | None = None) -> SearchOptions:
     for name in ("storage", "data_path", "resume", "points"):
         if merged.get(name) is not None:
             merged[name] = _expand_home(name, merged[name])
-    if "warm_start" in merged:
-        merged["warm_start"] = tuple(_expand_home("warm_start", folder) for folder in merged["warm_start"])
+    for name in REPEATABLE:
+        if name in merged:
+            merged[name] = tuple(_expand_home(name, item) for item in merged[name])
     if merged.get("resume") is not None:
         return _resumed(merged["resume"], {**merged, **({"overrides": overrides} if overrides else {})})
     return SearchOptions(**merged, overrides=overrides)
@@ -67,7 +70,7 @@ def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
             f"--resume needs an experiment that this version or an older one began, but {where} is of another one."
         )
     asked = {**defaults, **asked}  # an older version had fewer
-    tuples = {name: tuple(asked[name]) for name in ("overrides", "warm_start")}
+    tuples = {name: tuple(asked[name]) for name in ("overrides", *REPEATABLE)}
     asked = {**asked, **tuples, "storage": storage, "name": folder.name}
     if "metric" in given:
         given["metric"] = full_metric(given["metric"])
@@ -131,8 +134,8 @@ def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -
     doc = field.metadata["doc"] + ("" if field.default in (None, ()) else f" (default: {field.default})")
     if field.name == "overrides":
         group.add_argument("--set", dest="overrides", action="append", metavar="NAME=VALUE", help=doc)
-    elif field.name == "warm_start":
-        group.add_argument("--warm-start", action="append", metavar=field.metadata["metavar"], help=doc)
+    elif field.name in REPEATABLE:
+        group.add_argument(flag(field.name), action="append", metavar=field.metadata["metavar"], help=doc)
     else:
         kind = FIELD_TYPES[str(type_name(field)).removesuffix(" | None")]
         group.add_argument(flag(field.name), type=kind, metavar=field.metadata["metavar"] or "NAME", help=doc)
@@ -159,7 +162,7 @@ def _config_item(path: Path, key: str, value: Any) -> tuple[str, Any]:
     try:
         if name == "set":
             return "overrides", _overrides(value)
-        if name == "warm_start":
+        if name in REPEATABLE:
             return name, tuple(value) if isinstance(value, list) else (str(value),)
         check_type(names[name].name, type_name(names[name]), value)
     except ConfigError as error:

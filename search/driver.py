@@ -267,7 +267,7 @@ def searcher_options(search: Search) -> SearcherOptions:
         ),
         seed=options.seed,
         sampler=options.sampler,
-        journal=search.experiment.study if options.algo == "optuna" else None,
+        journal=search.experiment.study,
     )
 
 

@@ -4,7 +4,8 @@ experiment.json   what was asked, of which data, with which versions, on which h
 ledger.jsonl      every event (`search.ledger`)
 best.json best/   the best trial: config and metrics; its weights
 confirmation.json the best configs, trained again with further seeds
-study.log         Optuna's study, where Optuna draws
+study.log         the trials as a study of Optuna's
+wandb/            what Weights & Biases keeps on this machine, where that was asked
 failures/         one full traceback per distinct cause
 checkpoints/      <trial_id>/last and <trial_id>/best of the trials that keep theirs
 population/       <trial_id>/<epoch>: checkpoints that other trials may go on from, where that is searched by

@@ -27,6 +27,7 @@ METRICS = {
 }
 """What a search can rank trials by -> whether more (`max`) or less (`min`) is better. `val_` may be left away."""
 SAMPLERS = ("tpe", "gp", "cmaes", "nsga2")
+LOGGERS = ("mlflow", "wandb")
 MAX_SEED = 2**32 - 1
 """The largest seed that every searcher takes."""
 
@@ -144,6 +145,12 @@ class SearchOptions:
         metavar="PLACE",
     )
     keep_best: int = _option(3, "Output", "how many of the best trials keep their weights", metavar="K")
+    logger: tuple[str, ...] = _option(
+        (),
+        "Output",
+        f"also log every trial as a run in MLflow or Weights & Biases: {', '.join(LOGGERS)}; repeatable",
+        metavar="NAME",
+    )
     resume: str | None = _option(
         None,
         "Output",
@@ -163,6 +170,9 @@ class SearchOptions:
         object.__setattr__(self, "metric", full_metric(self.metric))
         for metric in self.metrics:
             require_one_of("--metric", metric, METRICS)
+        for logger in self.logger:
+            require_one_of("--logger", logger, LOGGERS)
+        object.__setattr__(self, "logger", tuple(dict.fromkeys(self.logger)))
         if self.unseen is not None:
             parse_unseen(self.unseen)
         _require(

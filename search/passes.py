@@ -9,11 +9,11 @@ from search.confirm import CONFIRM_SEEDS, NOT_CONFIRMED, ConfirmationSource, beg
 from search.console import Display, Plan
 from search.driver import Search
 from search.ending import Ending, conclude
-from search.event_files import EventFiles
 from search.finish import recover_undelivered
 from search.ledger import LedgerWriter, TrialRecord, searched, unconfirming
+from search.listeners import listeners
 from search.quiet import Quiet
-from search.recorder import Expendable, Listener, Recorder
+from search.recorder import Listener, Recorder
 from search.resume import settle
 from search.retention import Retention
 from search.source import TrialSource
@@ -36,16 +36,10 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
         removed=lambda path: search.place.removed(path, experiment),
     )
     retention.restore(ledger.trials.values())
-    with Expendable(
-        "the event files for TensorBoard",
-        lambda: EventFiles(
-            experiment.tensorboard, search.space, metric, list(driver.scheduler_options(options, search.space).ranges)
-        ),
-        quiet.say,
-    ) as event_files:
+    with listeners(search, ledger.trials.values(), quiet.say) as following:
         recorder = Recorder(
             ledger,
-            [event_files],
+            following,
             retained=retention.ended,
             trials=options.trials,
             time_budget_seconds=options.time_budget_seconds,
@@ -55,7 +49,7 @@ def run_passes(search: Search, ledger: LedgerWriter, quiet: Quiet) -> tuple[Reco
         try:
             if not is_under_way(search, ledger.trials.values()):
                 _search(search, recorder, quiet)
-            recorder = _confirm(search, ledger, recorder, [event_files], retention, quiet)
+            recorder = _confirm(search, ledger, recorder, following, retention, quiet)
         except (Exception, KeyboardInterrupt, SystemExit) as error:
             ended_by = error
         ending = conclude(search, recorder, ledger, ended_by)
@@ -92,7 +86,7 @@ def _confirm(
     search: Search,
     ledger: LedgerWriter,
     recorder: Recorder,
-    listeners: list[Listener],
+    following: list[Listener],
     retention: Retention,
     quiet: Quiet,
 ) -> Recorder:
@@ -103,7 +97,7 @@ def _confirm(
     options, state = search.options, recorder.stop_state
     if options.confirm == 0 or state in NOT_CONFIRMED:
         return recorder
-    confirming = Recorder(ledger, listeners, retained=retention.ended, trials=options.trials)
+    confirming = Recorder(ledger, following, retained=retention.ended, trials=options.trials)
     trial_ids = begin_confirmation(search, ledger, confirming)
     if trial_ids:
         quiet.say(

@@ -47,7 +47,9 @@ def _run(argv: Sequence[str] | None) -> int:
     from search.head_start import HeadStart
     from search.place import open_place
     from search.quiet import Quiet
+    from search.trackers import require_usable
 
+    require_usable(options.logger)
     with open_place(options) as place:
         head_start = HeadStart.read(options, space)
         if options.resume is None:

@@ -82,7 +82,7 @@ class SearcherOptions:
     sampler: str | None = None
     """One of `search.optuna_searcher.SAMPLERS`, for `optuna` alone."""
     journal: Path | None = None
-    """File of Optuna's journal storage; None keeps the study in memory."""
+    """File of Optuna's journal storage, which a searcher of Optuna's writes; None keeps its study in memory."""
 
 
 class RandomSearcher:

@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("trainable", "search", "analysis")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
-EXPORT, DEVELOPMENT = (
-    [Requirement(text) for text in PROJECT["optional-dependencies"][extra]] for extra in ("export", "dev")
-)
+EXTRAS = {name: [Requirement(text) for text in texts] for name, texts in PROJECT["optional-dependencies"].items()}
 
 
 def pins() -> dict[str, str]:
@@ -37,7 +36,7 @@ def imported_libraries() -> dict[str, str]:
     return {name: file for name, file in found.items() if name not in (*sys.stdlib_module_names, *ROOMS)}
 
 
-@pytest.mark.parametrize("requirement", [*RUNTIME, *EXPORT, *DEVELOPMENT], ids=str)
+@pytest.mark.parametrize("requirement", [*RUNTIME, *chain(*EXTRAS.values())], ids=str)
 def test_every_dependency_is_pinned_to_a_version_that_it_allows(requirement: Requirement) -> None:
     version = pins().get(canonicalize_name(requirement.name))
     assert version is not None, f"constraints.txt must pin {requirement.name}"
@@ -51,7 +50,8 @@ def test_every_pin_is_one_exact_public_version() -> None:
 
 def test_every_imported_library_is_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
-    declared = {canonicalize_name(requirement.name) for requirement in (*RUNTIME, *EXPORT)}
+    extras = chain(*(requirements for name, requirements in EXTRAS.items() if name != "dev"))
+    declared = {canonicalize_name(requirement.name) for requirement in (*RUNTIME, *extras)}
     undeclared = {
         name: file
         for name, file in imported_libraries().items()

@@ -222,7 +222,7 @@ class Server:
         return content
 
     def ask(self, route: str, request: dict[str, Any] | None = None) -> Any:
-        """The JSON that a route answers, a POST where there is a request; None where it answers an error.
+        """The JSON that a route answers, a POST where there is a request; None where it answers an error, or nothing.
 
         TensorBoard answers one for what it has not found yet.
         """
@@ -231,7 +231,7 @@ class Server:
         try:
             with urllib.request.urlopen(asked, timeout=30) as answer:
                 return json.load(answer)
-        except urllib.error.HTTPError:
+        except urllib.error.URLError:
             return None
 
 
@@ -239,7 +239,7 @@ Serve = Callable[..., Server]
 
 
 @pytest.fixture
-def serve(tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[Serve]:
+def serve(tmp_path: Path, eventually: Callable[..., bool]) -> Iterator[Serve]:
     """Starts `python -m` with arguments until the test's end, and waits until it says at which address it listens."""
     with contextlib.ExitStack() as stack:
 
@@ -253,7 +253,7 @@ def serve(tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]) -> I
             def listens() -> bool:
                 return process.poll() is not None or _address(log) is not None
 
-            assert eventually(listens)
+            assert eventually(listens, 180)
             assert process.poll() is None, log.read_text()
             return Server(str(_address(log)))
 

@@ -39,6 +39,7 @@ GOLDEN = {
     "--name": "",
     "--storage": "results",
     "--keep-best": "3",
+    "--logger": "",
     "--resume": "",
     "--config": "",
 }
@@ -47,7 +48,7 @@ GOLDEN = {
 
 def test_the_flags_and_their_defaults_are_frozen() -> None:
     assert {flag: default for flag, default, _ in flag_table()} == GOLDEN
-    assert len(GOLDEN) == 32 < MAX_FLAGS
+    assert len(GOLDEN) == 33 < MAX_FLAGS
 
 
 def test_every_flag_is_in_help_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +75,16 @@ def test_flags_are_read_with_their_types() -> None:
     assert (options.algo, options.trials, options.gpus_per_worker, options.cpus_per_worker) == ("optuna", 3, 0.5, 2)
     assert (options.name, options.overrides) == ("fer", ("learning_rate=1e-3", "loss=clip"))
     assert (options.time_budget_seconds, options.mode) == (5400.0, "min")
+
+
+def test_loggers_are_named_one_by_one_or_in_a_file(tmp_path: Path) -> None:
+    assert parse_options(["--logger", "wandb", "--logger", "mlflow", "--logger", "wandb"]).logger == ("wandb", "mlflow")
+    file = tmp_path / "search.yaml"
+    for text in ("logger: mlflow", "logger: [mlflow]"):
+        file.write_text(text)
+        assert parse_options(["--config", str(file)]).logger == ("mlflow",)
+    with pytest.raises(ConfigError, match="--logger must be one of mlflow, wandb, but got 'mlfow'"):
+        parse_options(["--logger", "mlfow"])
 
 
 @pytest.mark.parametrize(
