@@ -20,6 +20,8 @@ HEAVY = 2_000
 """A series of more points is a picture in an SVG, which would take long to open otherwise."""
 LETTERS_ABREAST = 60
 """More letters than these under a heat map are set aslant."""
+SLANTED, ROW_INCHES = 12, 0.19
+"""More columns than these have their names upright; the height of a row, which a heat map of many rows keeps."""
 _SYMBOLS = {"disc": "o", "ring": "o", "cross": "X", "triangle": "^", "star": "*"}
 _AREAS = {"disc": 42, "ring": 34, "cross": 38, "triangle": 40, "star": 210}
 _NAMED = ("best", "second", "third")
@@ -52,7 +54,8 @@ def draw_heat_map(heat_map: HeatMap) -> Figure:
     """A static figure; a cell's text is black or white, whichever its colour lets be read."""
     values = np.asarray(heat_map.values, dtype=float)
     with rc_context(_style()):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        width, height = SIZE_INCHES
+        figure = Figure(figsize=(width, max(height, ROW_INCHES * (len(heat_map.rows) + 8))), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(legible(heat_map.title), loc="left", fontsize=12, fontweight="bold")
         colours = ScalarMappable(Normalize(*heat_map.ends), LinearSegmentedColormap.from_list("scale", LIGHT_SCALE))
@@ -63,7 +66,9 @@ def draw_heat_map(heat_map: HeatMap) -> Figure:
         _set_axis(axes, Axis(label=heat_map.column_label, categories=tuple(heat_map.columns)), "x")
         _set_axis(axes, Axis(label=heat_map.row_label, categories=tuple(heat_map.rows)), "y")
         if sum(map(len, heat_map.columns)) > LETTERS_ABREAST:
-            axes.tick_params("x", rotation=35)
+            slant = 35 if len(heat_map.columns) <= SLANTED else 90
+            for label in axes.get_xticklabels():
+                label.set(rotation=slant, ha="right", rotation_mode="anchor", va="top" if slant < 90 else "center")
         bar = figure.colorbar(colours, ax=axes, aspect=32, pad=0.02)
         bar.set_label(legible(heat_map.scale))
         bar.outline.set_visible(False)
