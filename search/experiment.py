@@ -2,7 +2,7 @@
 
 experiment.json   what was asked, of which data, with which versions, on which hardware
 ledger.jsonl      every event (`search.ledger`)
-best.json best/   the best trial: config and metrics; its weights
+best.json best/   the best trial: config and metrics; its weights, and what they made of the test split
 confirmation.json the best configs, trained again with further seeds
 study.log         the trials as a study of Optuna's
 wandb/            what Weights & Biases keeps on this machine, where that was asked
