@@ -77,6 +77,8 @@ def test_a_search_leaves_everything_in_the_bucket(bucket: Bucket, capfd: pytest.
     trials = read_trials(folder)
 
     assert {"experiment.json", "ledger.jsonl", "best.json", "best/model.safetensors", "log/ray.log"} <= set(keys)
+    assert (folder / "best" / "evaluation.json").is_file()
+    assert not (folder / "best" / "model.safetensors").exists()
     assert "lease.json" not in keys
     assert not any(key.startswith("log/tune") for key in keys)
     assert (folder / "ledger.jsonl").read_bytes() == (bucket.here("x") / "ledger.jsonl").read_bytes()

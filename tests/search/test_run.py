@@ -67,15 +67,24 @@ def test_each_algorithm_runs_to_its_end(bench: Bench, algorithm: str, capfd: pyt
     assert bench.state("x") == "COMPLETED"
     assert best["metrics"]["val_accuracy"] == max(r["val_accuracy"] for t in trials for r in t.reports)
     assert 0 <= best["metrics"]["test_accuracy"] <= 1
-    assert {"model.safetensors", "config.json", "model.json"} <= {
+    assert {"model.safetensors", "config.json", "model.json", "evaluation.json"} <= {
         file.name for file in (bench.storage / "x" / "best").iterdir()
     }
+    check_best_model(bench, best)
     check_manifest(bench.read("x", "experiment.json"), algorithm)
     output = capfd.readouterr().out
     assert "glance-report" in output
     assert "tensorboard --logdir" in output
     assert "Ray" not in output
     assert "Tune" not in output
+
+
+def check_best_model(bench: Bench, best: dict[str, Any]) -> None:
+    shown = bench.read("x", "best/evaluation.json")
+    right = sum(row[label] for label, row in enumerate(shown["confusion"]))
+    assert right / shown["macro"]["support"] == pytest.approx(best["metrics"]["test_accuracy"])
+    (run,) = (bench.storage / "x" / "tensorboard").glob(f"{best['number']:04d} */test epoch {best['epoch']}")
+    assert (run / "projector_config.pbtxt").is_file()
 
 
 def check_manifest(manifest: dict[str, Any], algorithm: str) -> None:
