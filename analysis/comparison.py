@@ -17,8 +17,13 @@ EPOCHS = "epochs"
 SLOT_TIME = "slot_seconds"
 
 _NOT_ASKED = frozenset(
-    {"version", "name", "created", "command", "versions", "git_commit", "hardware", "dataset", "resources", "metrics"}
+    (
+        *("version", "name", "created", "command", "versions", "git_commit", "hardware", "dataset", "resources"),
+        *("metrics", "options", "storage", "resume", "config", "logger", "keep_best", "price_per_hour", "data_path"),
+        *("algo", "time_budget", "overrides"),
+    )
 )
+"""What happened, what is told in other words, and what no trial notices."""
 _ASKED_OF_A_SLOT = ("slots", "workers_per_trial", "gpus_per_worker", "cpus_per_worker")
 
 
@@ -147,9 +152,11 @@ def asked_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What was asked of a search, flat: its settings, ranges as `space.<name>`, the data, and what a slot takes."""
     dataset = manifest.get("dataset") or {}
     resources = manifest.get("resources") or {}
-    asked = {name: value for name, value in manifest.items() if name not in _NOT_ASKED}
+    told = {**(manifest.get("options") or {}), **manifest}
+    asked = {name: value for name, value in told.items() if name not in _NOT_ASKED}
+    fixed = {name: value for name, value in (asked.pop("fixed", None) or {}).items() if name not in asked}
     return {
-        **_flat(asked),
+        **_flat({**asked, "fixed": fixed}),
         "data": " ".join(filter(None, (dataset.get("name"), str(dataset.get("content_hash") or "")[:8]))),
         **{name: resources[name] for name in _ASKED_OF_A_SLOT if resources.get(name) is not None},
     }

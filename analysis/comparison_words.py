@@ -3,7 +3,7 @@
 import math
 
 from analysis.comparison import EPOCHS, Comparison, EqualBudget
-from analysis.evidence import SEEDS_FOR_A_TEST, Evidence
+from analysis.evidence import FEWEST_TRIALS, SEEDS_FOR_A_TEST, Evidence
 from analysis.hyperparameters import words
 from analysis.summary import duration, plural
 
@@ -59,6 +59,10 @@ def _claim(evidence: Evidence, metric: str) -> str:
 
 
 def _reason(evidence: Evidence) -> str:
+    if evidence.method == "trials" and evidence.trials < FEWEST_TRIALS:
+        return (
+            f"{plural(evidence.trials, 'trial')} with a value by then, in one of them, {_is(evidence.trials)} too few"
+        )
     if evidence.method == "trials":
         share = f"{evidence.agreeing:.0%}" if evidence.agreeing < 0.995 else "more than 99 %"
         return f"so say {share.replace('%', ' %').replace('  ', ' ')} of the resamples of their trials"
@@ -71,6 +75,10 @@ def _reason(evidence: Evidence) -> str:
         few = f", and {evidence.seeds} cannot give less than {min(1.0, 2 / 2**evidence.seeds):.2g}"
     won = f"won with {evidence.wins} of {plural(evidence.seeds, 'shared seed')}"
     return ", ".join(filter(None, (won, interval, f"p = {evidence.p_value:.2g} by Wilcoxon{few}")))
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _nothing(comparison: Comparison) -> str:

@@ -21,6 +21,8 @@ SURE = 0.975
 """Share of resamples from which on one of two searches is called better: both ends of a 95 % interval."""
 HINT = 0.8
 """Share of resamples from which on it is called ahead."""
+FEWEST_TRIALS = 10
+"""With fewer trials that have a value a resample is hardly ever another sample, and agrees with itself."""
 ALPHA = 0.05
 SEEDS_FOR_A_TEST = 6
 """The fewest pairs of which a two-sided Wilcoxon test can give less than `ALPHA`: 2 / 2**6."""
@@ -67,6 +69,8 @@ class Evidence:
     sure: Sure
     method: Literal["trials", "paired", "unpaired"]
     """What was resampled: the trials of one search each, the differences of pairs of one seed, or the seeds of each."""
+    trials: int = 0
+    """Of `trials`: how many have a value, in the search that has fewer."""
     agreeing: float = np.nan
     """Of `trials`: the share of resamples in which the better one is better still."""
     low: float = np.nan
@@ -109,14 +113,16 @@ def by_trials(better: str, values: np.ndarray, worse: str, others: np.ndarray, m
     best, shares = best_of_resamples(sign * values, "max")
     other, other_shares = best_of_resamples(sign * others, "max")
     rising = np.cumsum(np.concatenate([[1 - other_shares.sum()], other_shares[::-1]]))
+    trials = min(len(best), len(other))
     agreeing = float((shares * rising[np.searchsorted(other[::-1], best, side="left")]).sum()) if len(best) else 0.0
     return Evidence(
         better=better,
         worse=worse,
         value=float(sign * best[0]) if len(best) else np.nan,
         other=float(sign * other[0]) if len(other) else np.nan,
-        sure="yes" if agreeing >= SURE else "hint" if agreeing >= HINT else "no",
+        sure="no" if trials < FEWEST_TRIALS else "yes" if agreeing >= SURE else "hint" if agreeing >= HINT else "no",
         method="trials",
+        trials=trials,
         agreeing=agreeing,
     )
 

@@ -86,6 +86,12 @@ def test_the_verdict_of_one_search_of_each_says_how_many_resamples_agree(two):
     assert sentences[-1].startswith("One search of each says nothing of other seeds")
 
 
+def test_too_few_trials_are_said_to_be_too_few(make):
+    first = verdict(compare(make("a", trials=3), make("b", trials=3, seed=5)))[0]
+    assert "nothing can be said of which is better" in first
+    assert "with a value by then, in one of them, " in first
+
+
 def test_groups_are_named_by_what_differs_and_paired_by_seed(groups):
     found = compare(*groups)
     assert {name: len(members) for name, members in found.groups.items()} == {"asha": 3, "random": 3}
@@ -128,9 +134,18 @@ def test_what_was_asked_is_flat_and_has_nothing_that_only_happened():
             "dataset": {"name": "faces", "content_hash": "0123456789ab"},
             "resources": {"slots": 4, "cluster_cpus": 9},
             "seed": 3,
+            "options": {"name": "a", "seed": 3, "sampler": "tpe", "storage": "results"},
+            "fixed": {"seed": 3, "head_depth": 1},
         }
     )
-    assert asked == {"space.learning_rate": "uniform(0,1)", "seed": 3, "data": "faces 01234567", "slots": 4}
+    assert asked == {
+        "space.learning_rate": "uniform(0,1)",
+        "fixed.head_depth": 1,
+        "sampler": "tpe",
+        "seed": 3,
+        "data": "faces 01234567",
+        "slots": 4,
+    }
 
 
 def test_other_metrics_cannot_be_compared(two):

@@ -52,6 +52,12 @@ def test_several_trials_above_all_of_the_other_make_it_sure_and_one_alone_does_n
     assert by_trials("a", np.append(low, [0.9, 0.91, 0.92, 0.93]), "b", low, "max").sure == "yes"
 
 
+def test_few_trials_are_no_evidence_however_far_apart_they_are():
+    few = by_trials("a", np.linspace(0.8, 0.9, 9), "b", np.linspace(0.1, 0.2, 40), "max")
+    assert (few.agreeing, few.trials, few.sure) == (pytest.approx(1.0), 9, "no")
+    assert by_trials("a", np.linspace(0.8, 0.9, 10), "b", np.linspace(0.1, 0.2, 40), "max").sure == "yes"
+
+
 def test_equal_searches_are_no_evidence():
     values = np.linspace(0.1, 0.5, 30)
     assert by_trials("a", values, "b", values, "max").agreeing < 0.5
