@@ -108,7 +108,9 @@ def test_many_classes_are_read_by_hovering(make: Callable[..., Path]) -> None:
 
 def test_the_page_shows_all_of_it_and_loads_nothing(shown: Path) -> None:
     experiment = load_experiment(shown)
-    html = render(experiment, plots_of(experiment))
+    plots = plots_of(experiment)
+    html = render(experiment, plots)
+    assert [plot.name for plot in plots["best_model"]] == ["confusion", "prompt_similarity"]
 
     assert '<section id="best-model">' in html
     assert 'href="#best-model"' in html
