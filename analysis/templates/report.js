@@ -8,9 +8,12 @@
   const isDark = () => !printing && (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   const template = () => (isDark() ? page.templates.dark : page.templates.light);
 
-  const slanted = (axis) => (axis?.ticktext?.some((text) => text.length > 5)
-    ? { xaxis: { ...axis, tickangle: -35, automargin: false }, bottom: 96 }
-    : { xaxis: axis, bottom: 48 });
+  const slanted = (axis) => {
+    if (axis?.ticktext?.length > 12) return { xaxis: { ...axis, showticklabels: false }, bottom: 48 };
+    return axis?.ticktext?.some((text) => text.length > 5)
+      ? { xaxis: { ...axis, tickangle: -35, automargin: false }, bottom: 96 }
+      : { xaxis: axis, bottom: 48 };
+  };
   const narrow = (layout) => {
     if (window.innerWidth > 560) return {};
     const { xaxis, bottom } = slanted(layout.xaxis);
