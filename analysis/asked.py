@@ -106,6 +106,8 @@ def facts_tables(manifest: dict[str, Any]) -> list[tuple[str, list[tuple[str, st
     dataset = dict(manifest.get("dataset") or {})
     counts = dataset.pop("counts", None) or {}
     totals = {f"{split} images": sum(n.values()) if isinstance(n, dict) else n for split, n in counts.items()}
+    for told in ("name", "content_hash", *(("classes", "unseen_classes") if counts else ())):
+        dataset.pop(told, None)
     return [
         ("Settings", _pairs({name: manifest.get(name) for name in _SETTINGS})),
         ("Held fixed", _pairs(manifest.get("fixed"))),
@@ -128,7 +130,7 @@ def _count(count: Any) -> str:
 
 def _pairs(values: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [
-        (name.replace("_", " "), _fact(value))
+        (name.replace("_", " ").replace(" bytes", ""), _size(value) if name.endswith("_bytes") else _fact(value))
         for name, value in (values or {}).items()
         if value not in (None, "", [], {})
     ]
@@ -138,3 +140,7 @@ def _fact(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return number(value) if not isinstance(value, dict) else json.dumps(value, ensure_ascii=False)
+
+
+def _size(value: Any) -> str:
+    return f"{value / 1e9:,.1f} GB" if isinstance(value, int | float) else _fact(value)

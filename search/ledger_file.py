@@ -14,6 +14,9 @@ from trainable.errors import ExperimentError
 TORN_NAME = "ledger.torn"
 _TOGETHER = 4096
 """Lines that are parsed in one go."""
+_MARK = "end of line"
+_BETWEEN = f',"{_MARK}",'.encode()
+"""Tells lines apart, so that two broken ones are not read as a whole one."""
 
 
 def parse_line(line: bytes) -> dict[str, Any] | None:
@@ -31,10 +34,12 @@ def parse_lines(lines: Sequence[bytes]) -> list[dict[str, Any] | None]:
     for start in range(0, len(lines), _TOGETHER):
         some = lines[start : start + _TOGETHER]
         try:
-            events = json.loads(b"[" + b",".join(some) + b"]")
+            parsed = json.loads(b"[" + _BETWEEN.join(some) + b"]")
         except ValueError:
-            events = []
-        found += events if len(events) == len(some) and all(map(_is_event, events)) else map(parse_line, some)
+            parsed = []
+        events, marks = parsed[::2], parsed[1::2]
+        apart = len(events) == len(some) and all(mark == _MARK for mark in marks)
+        found += events if apart and all(map(_is_event, events)) else map(parse_line, some)
     return found
 
 
