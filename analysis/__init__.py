@@ -13,21 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
-    from analysis.comparison import Comparison as Comparison
+    from analysis.comparison import Comparison
     from analysis.figures import against as against
     from analysis.figures import curves as curves
     from analysis.figures import failure_counts as failure_counts
+    from analysis.figures import pair as pair
     from analysis.figures import progress as progress
+    from analysis.figures import survivors as survivors
+    from analysis.figures import timeline as timeline
 
-_MODULES = {
-    "against": "analysis.figures",
-    "curves": "analysis.figures",
-    "failure_counts": "analysis.figures",
-    "progress": "analysis.figures",
-}
-"""What is imported when it is first asked for."""
+FIGURES = ("against", "curves", "failure_counts", "pair", "progress", "survivors", "timeline")
+"""Figure functions of `analysis.figures` that are imported when they are first asked for."""
 
 
 def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
@@ -61,11 +60,24 @@ def compare(*experiments: str | Path) -> "Comparison":
         return comparison.compare([stack.enter_context(opened(one)) for one in experiments])
 
 
+def to_optuna_study(experiment: str | Path) -> "optuna.Study":
+    """Every trial of an experiment as a study of Optuna in memory, by folder or address.
+
+    A trial that came to its end is COMPLETE, one that the scheduler stopped PRUNED with its curve, a failed one FAIL,
+    and one that still runs RUNNING. So Optuna's plots, importances and samplers work on it. Raises as `load` does.
+    """
+    from analysis.sources import opened
+    from analysis.study import study_of
+
+    with opened(experiment) as found:
+        return study_of(found)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in FIGURES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    return getattr(importlib.import_module("analysis.figures"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *FIGURES})

@@ -29,3 +29,12 @@ def test_a_number_of_seconds_says_its_unit():
 @pytest.mark.parametrize("columns", [REPORTS, TRIALS])
 def test_the_documentation_has_the_tables(columns):
     assert as_markdown(columns) in (ROOT / "docs/analysis.md").read_text(), f"put this there:\n{as_markdown(columns)}"
+
+
+def test_figure_functions_can_be_had_from_the_package(demo):
+    import analysis
+
+    assert all(callable(getattr(analysis, name)) for name in analysis.FIGURES)
+    assert set(analysis.FIGURES) < set(dir(analysis))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        analysis.nonsense  # noqa: B018
