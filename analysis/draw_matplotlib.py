@@ -1,5 +1,6 @@
 """Draws a `Plot` or a `HeatMap` for paper."""
 
+import logging
 import math
 from typing import Any
 
@@ -14,6 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from analysis.fonts import families, legible
 from analysis.plot import Axis, HeatMap, Mark, Plot, Series
 from analysis.theme import LIGHT, LIGHT_SCALE, ROLES
+
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+"""It warns where a font has no bold face and a lighter one stands in, of which a reader can do nothing."""
 
 SIZE_INCHES = (7.0, 4.2)
 HEAVY = 2_000

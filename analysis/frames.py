@@ -4,7 +4,7 @@ import gc
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain, pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.hyperparameters import Hyperparameter, hyperparameters_of
+from analysis.stints import stints
 from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state, searched
 from trainable.errors import ExperimentError
 from trainable.files import read_json
@@ -52,6 +53,8 @@ class Experiment:
     """The same of the trials that only confirm others."""
     hyperparameters: dict[str, Hyperparameter]
     """Those that are worth a plot, by name."""
+    stints: pd.DataFrame = field(default_factory=lambda: stints([], np.asarray))
+    """One row per stay of a trial in a slot; see `analysis.stints`."""
     address: str = ""
     """Where it lies, if the folder is only a copy."""
 
@@ -127,6 +130,7 @@ def _load(path: Path, address: str) -> Experiment:
         trials=trials_frame(records, metric, mode, now=now, first=confirmed),
         confirming=trials_frame([trial for trial in everything if trial.confirms], metric, mode, now=now),
         hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
+        stints=stints(events, clock.elapsed_of),
         address=address,
     )
 

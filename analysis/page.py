@@ -34,6 +34,11 @@ _LEADS = {
         "colour. A ring was stopped early, so it says little about its hyperparameters; a red cross failed, and stands "
         "at the foot of the plot when it never had a value.",
     ),
+    "importance": (
+        "What mattered",
+        "Which hyperparameters explain what trials reached, how the configs of good trials run, and how the most "
+        "important hyperparameters act in pairs: each cell has its best value and, below it, the number of trials.",
+    ),
     "trade_off": (
         "Trade-off",
         "What each trial reached with its last epoch. A trial on the Pareto front was trained to its end, and no other "
@@ -43,6 +48,14 @@ _LEADS = {
         "Learning curves",
         "Every trial, epoch by epoch, the best three in bold. Click a name in a legend to hide it, "
         "twice to see it alone.",
+    ),
+    "rungs": (
+        "Survivors",
+        "How many trials came how far, and what became of the others before the next row.",
+    ),
+    "slots": (
+        "Slots",
+        "Which trial ran where and when; what is empty between bars is idle time. Hover for the trial.",
     ),
     "progress": (
         "Best so far",

@@ -21,6 +21,8 @@ ROLES: dict[str, Role] = {
 }
 """State of a trial -> its colour."""
 
+LABELLED = 8
+"""Most values of a choice that each get a place of their own where room is scarce."""
 _LABEL_LETTERS = 16
 
 

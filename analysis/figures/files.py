@@ -31,5 +31,5 @@ def write_figures(plots: Iterable[Drawable], folder: Path) -> list[Path]:
                     unfinished, format=kind, dpi=DOTS_PER_INCH, metadata={"Date": None} if kind == "svg" else {}
                 )
             written.append(unfinished.replace(folder / f"{plot.name}.{kind}"))
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
     return written

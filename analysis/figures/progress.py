@@ -1,6 +1,8 @@
 """The best value so far."""
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import pandas as pd
 
@@ -12,24 +14,39 @@ from analysis.summary import best_so_far
 REPORTS = 12_000
 """Most reports that the plot shows."""
 
+Spent = Literal["time", "trials", "epochs", "hours"]
+"""Against what progress is shown."""
+SPENT: tuple[Spent, ...] = ("trials", "epochs", "time", "hours")
+
 
 def progress(
-    reports: pd.DataFrame, *, metric: str = "val_accuracy", mode: str = "max", chance: float | None = None
+    reports: pd.DataFrame,
+    *,
+    metric: str = "val_accuracy",
+    mode: str = "max",
+    chance: float | None = None,
+    against: Spent = "time",
+    unit: str = "GPU",
 ) -> Plot:
-    """The best value so far against time, over a faint point for every report."""
-    best = best_so_far(reports, metric, mode)
+    """The best value so far against what was spent, over a faint point for every report.
+
+    `against` is the `time` since the search began, the `trials` that had reported by then, the `epochs` that all trials
+    had trained, or the `hours` for which they had held slots, times what a slot holds of `unit`.
+    """
     usable = reports.dropna(subset=[metric]) if metric in reports else reports.iloc[:0]
-    shown, note = usable, []
-    if len(usable) > REPORTS:
-        shown = usable.iloc[:: math.ceil(len(usable) / REPORTS)]
-        note = [f"Shows {len(shown):,} of {len(usable):,} reports."]
-    end = float(usable["elapsed_seconds"].max()) if len(usable) else 0.0
-    unit, seconds = next((u for u in (("hours", 3600), ("minutes", 60)) if end >= 3 * u[1]), ("seconds", 1))
+    ordered = usable.sort_values("elapsed_seconds", kind="stable")
+    label, places = _spent(ordered, against, unit)
+    ordered = ordered.assign(x=places)
+    best = best_so_far(ordered, metric, mode).merge(ordered[["number", "epoch", "x"]], on=["number", "epoch"])
+    shown, note = ordered, []
+    if len(ordered) > REPORTS:
+        shown = ordered.iloc[:: math.ceil(len(ordered) / REPORTS)]
+        note = [f"Shows {len(shown):,} of {len(ordered):,} reports."]
     series = (
         Series(
             name="every report",
             style="points",
-            x=(shown["elapsed_seconds"] / seconds).tolist(),
+            x=shown["x"].tolist(),
             y=shown[metric].tolist() if len(shown) else [],
             hover=report_hover(shown, metric),
         ),
@@ -37,17 +54,31 @@ def progress(
             name="best so far",
             style="steps",
             role="best",
-            x=[*(best["elapsed_seconds"] / seconds), end / seconds] if len(best) else [],
+            x=[*best["x"], ordered["x"].max()] if len(best) else [],
             y=[*best["value"], best["value"].iloc[-1]] if len(best) else [],
             hover=[*report_hover(best, "value"), "now"] if len(best) else [],
         ),
     )
     return Plot(
-        name="best_so_far",
-        title=f"Best {words(metric)} so far",
+        name="best_so_far" if against == "time" else f"best_so_far_by_{against}",
+        title=f"Best {words(metric)} so far, by {f'{unit}-hours' if against == 'hours' else against}",
         caption=" ".join(note),
-        x=Axis(label=f"time ({unit})"),
+        x=Axis(label=label),
         y=Axis(label=words(metric), log=spreads(usable[metric]) if len(usable) else False),
         series=tuple(entry for entry in series if len(entry.x)),
         marks=chance_mark(metric, chance),
     )
+
+
+def _spent(ordered: pd.DataFrame, against: Spent, unit: str) -> tuple[str, Sequence[float]]:
+    """The axis' label, and what had been spent at each report; `ordered` is in the order of time."""
+    if against == "trials":
+        return "trials that had reported", (~ordered["number"].duplicated()).cumsum().tolist()
+    if against == "epochs":
+        return "epochs trained by all trials", range(1, len(ordered) + 1)
+    if against == "hours":
+        spent = ordered["search_slot_seconds"] if "search_slot_seconds" in ordered else ordered["elapsed_seconds"] * 0.0
+        return f"{unit}-hours in slots", (spent / 3600).tolist()
+    end = float(ordered["elapsed_seconds"].max()) if len(ordered) else 0.0
+    name, seconds = next((u for u in (("hours", 3600), ("minutes", 60)) if end >= 3 * u[1]), ("seconds", 1))
+    return f"time ({name})", (ordered["elapsed_seconds"] / seconds).tolist()
