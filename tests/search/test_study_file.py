@@ -80,11 +80,14 @@ def test_the_study_of_a_search_by_any_algorithm_has_what_the_ledger_says(bench: 
     assert {"learning_rate", "logit_scale", "embedding_dim", "weight_init"} == study.trials[0].params.keys()
 
 
-def test_a_search_that_is_killed_goes_on_in_the_same_study(bench: Bench) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_search_that_goes_on_has_the_whole_study_again(bench: Bench, lost: bool) -> None:
     bench.after = kill(lambda trial: trial.number == 3)
     with pytest.raises(KilledError):
         bench.run()
     bench.after = lambda recorder, trial: None
+    if lost:
+        (bench.experiment / "study.log").unlink(missing_ok=True)
     assert bench.resume() == 0
     assert [trial.state for trial in opened(bench.experiment / "study.log").trials] == [TrialState.COMPLETE] * 6
 

@@ -222,6 +222,7 @@ class TestWandb:
                 whole = b""
         return records
 
+    @pytest.mark.e2e
     def test_each_trial_is_a_run_with_its_hyperparameters_curves_and_end(self, make_trial: Any, tmp_path: Path) -> None:
         from search.wandb_runs import WandbRuns
 
@@ -272,6 +273,7 @@ class TestWandb:
         listener.started(make_trial(0, "RUNNING", (0.1, 0.2, 0.3, 0.4), config=CONFIG))
         assert steps == [3, 4]
 
+    @pytest.mark.e2e
     def test_a_whole_search_has_a_run_per_trial_in_its_folder(self, bench: Bench) -> None:
         assert bench.run("--logger", "wandb", "--trials", "2") == 0
         assert len(list((bench.experiment / "wandb").glob("offline-run-*"))) == 2
