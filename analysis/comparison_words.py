@@ -64,8 +64,12 @@ def _reason(evidence: Evidence) -> str:
             f"{plural(evidence.trials, 'trial')} with a value by then, in one of them, {_is(evidence.trials)} too few"
         )
     if evidence.method == "trials":
-        share = f"{evidence.agreeing:.0%}" if evidence.agreeing < 0.995 else "more than 99 %"
-        return f"so say {share.replace('%', ' %').replace('  ', ' ')} of the resamples of their trials"
+        share = f"{100 * evidence.agreeing:.0f} %" if evidence.agreeing < 0.995 else "more than 99 %"
+        if evidence.sure == "no":
+            return (
+                f"in {share} of the resamples of their trials {evidence.better} is ahead, which chance may give"
+            )
+        return f"so say {share} of the resamples of their trials"
     interval = f"difference {evidence.low:+.3f} to {evidence.high:+.3f}" if math.isfinite(evidence.low) else ""
     if evidence.method == "unpaired":
         test = f"p = {evidence.p_value:.2g} by Mann and Whitney over {plural(evidence.seeds, 'search')} or more of each"

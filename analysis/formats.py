@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import comparison_words
+from analysis.best_model import best_model_section
 from analysis.comparison import Comparison
 from analysis.comparison_figures import comparison_plots
 from analysis.comparison_page import render_comparison, table_of_budget, table_of_experiments, table_of_settings
-from analysis.cost import costs
+from analysis.cost import costs, spent
 from analysis.figures import plots_of
 from analysis.frames import Experiment
 from analysis.markdown_text import comparison_text, report_text
@@ -21,7 +22,7 @@ from analysis.page import render
 from analysis.plot import Drawable
 from analysis.summary import best_trial, config_of, failures
 from analysis.unseen import unseen_section
-from analysis.verdict import verdict
+from analysis.verdict import details, verdict
 
 EXPERIMENT = "experiment"
 """The column that says of which experiment a row is, where several are compared."""
@@ -82,9 +83,12 @@ def _data(experiment: Experiment, sections: Sections) -> dict[str, Any]:
         "chance": experiment.chance,
         "seconds": experiment.seconds,
         "verdict": verdict(experiment),
+        "details": details(experiment),
         "costs": costs(experiment),
+        "spent": [asdict(one) for one in spent(experiment)],
         "best": experiment.best,
         "best_trial": None if best is None else {"number": best["number"], "config": config_of(best)},
+        "best_model": best_model_section(experiment),
         "unseen": unseen_section(experiment),
         "hyperparameters": {name: asdict(domain) for name, domain in experiment.hyperparameters.items()},
         "trials": experiment.trials.to_dict("records"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.asked import facts_tables
+from analysis.best_model import best_model_section
 from analysis.comparison import Comparison
 from analysis.comparison_page import table_of_budget, table_of_experiments, table_of_settings
 from analysis.comparison_words import METHOD, METHOD_OF_SEEDS
@@ -14,7 +15,7 @@ from analysis.findings import best_config, causes_of
 from analysis.frames import Experiment
 from analysis.plot import Drawable
 from analysis.tables import trials_table
-from analysis.verdict import verdict
+from analysis.verdict import details, verdict
 
 ROWS = 50
 """Most trials in the table."""
@@ -25,11 +26,14 @@ def report_text(experiment: Experiment, plots: Sequence[Drawable]) -> str:
     """The verdict, the tables and links to the figures of one experiment."""
     parts = [
         f"# {escape(experiment.name)}",
-        _bullets([*verdict(experiment), *(f"Cost: {c}." for c in costs(experiment))]),
+        _bullets([*verdict(experiment), *details(experiment), *(f"Cost: {c}." for c in costs(experiment))]),
     ]
     if best := best_config(experiment):
         parts += ["## Best config", f"Trial {best['number']} at epoch {best['epoch']}.", _fence(best["config"])]
         parts += [_fence(best["command"])] if best["command"] else []
+    if model := best_model_section(experiment):
+        parts += ["## Best model", _bullets(model["sentences"])]
+        parts += [table(["class", "precision", "recall", "F1", "images"], model["rows"])] if model["rows"] else []
     if causes := causes_of(experiment):
         rows = [[cause["kind"], cause["count"], cause["message"] or "–", cause["where"] or "–"] for cause in causes]
         parts += ["## Failures", table(["kind", "trials", "message", "where"], rows)]

@@ -9,7 +9,7 @@ from analysis import compare, load
 from analysis.formats import comparison_of, report_of
 from analysis.frames import load_experiment
 from analysis.markdown_text import escape, table
-from analysis.verdict import verdict
+from analysis.verdict import details, verdict
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,9 @@ def experiment(demo):
 def test_json_has_what_the_page_says(experiment):
     document = json.loads(report_of(experiment, "json").files["report.json"])
     assert document["verdict"] == verdict(experiment)
+    assert document["details"] == details(experiment)
+    assert document["best_model"]["sentences"]
+    assert document["spent"][0]["unit"] == "CPU"
     assert [row["number"] for row in document["trials"]] == list(range(16))
     assert document["trials"][0]["config/learning_rate"] == experiment.trials.loc[0, "config/learning_rate"]
     assert document["failures"][0]["count"] == int((experiment.trials["state"] == "FAILED").sum())
@@ -67,6 +70,7 @@ def test_markdown_has_the_verdict_the_tables_and_links_to_the_figures(experiment
     assert "| rank | trial | state |" in text
     assert "DivergedError" in text
     assert "glance-train --config" in text
+    assert "## Best model" in text
 
 
 def test_what_is_printed_has_no_links_to_figures_that_were_not_drawn(experiment):
