@@ -66,9 +66,7 @@ def _reason(evidence: Evidence) -> str:
     if evidence.method == "trials":
         share = f"{100 * evidence.agreeing:.0f} %" if evidence.agreeing < 0.995 else "more than 99 %"
         if evidence.sure == "no":
-            return (
-                f"in {share} of the resamples of their trials {evidence.better} is ahead, which chance may give"
-            )
+            return f"in {share} of the resamples of their trials {evidence.better} is ahead, which chance may give"
         return f"so say {share} of the resamples of their trials"
     interval = f"difference {evidence.low:+.3f} to {evidence.high:+.3f}" if math.isfinite(evidence.low) else ""
     if evidence.method == "unpaired":
