@@ -58,7 +58,7 @@ def against(
         caption=" ".join([*_held(domain), *note, *(valueless or told)]),
         x=axis_of(domain),
         y=Axis(label=words(metric)),
-        series=(*trend, *_by_state(shown, chance if metric.endswith("accuracy") else None)),
+        series=_under_and_over(trend, _by_state(shown, chance if metric.endswith("accuracy") else None)),
         scale="epochs trained",
         marks=chance_mark(metric, chance),
     )
@@ -116,6 +116,12 @@ def _positions(shown: pd.DataFrame, domain: Hyperparameter) -> list[float]:
 
 def _held(domain: Hyperparameter) -> list[str]:
     return [] if domain.varied or not domain.values else [f"Held at {number(domain.values[0])} in this experiment."]
+
+
+def _under_and_over(trend: tuple[Series, ...], trials: tuple[Series, ...]) -> tuple[Series, ...]:
+    """The band under the trials, the curve over them, the best trial over all."""
+    best = tuple(series for series in trials if series.role == "best")
+    return (*trend[:1], *(series for series in trials if series.role != "best"), *trend[1:], *best)
 
 
 def _trend(domain: Hyperparameter, measured: Comparable | None) -> tuple[tuple[Series, ...], list[str]]:
