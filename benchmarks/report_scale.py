@@ -42,11 +42,11 @@ CURVES = SyntheticCurves(epochs=EPOCHS, failing_share=0.05, nan_share=0.05)
 TARGETS = {"seconds": 20.0, "peak_bytes": 2e9, "page_bytes": 15e6}
 """What a report of 10,000 trials may take."""
 CHILD = """
-import sys
+import sys, time
 from pathlib import Path
 from analysis.report import main
 status = main(sys.argv[1:])
-print(Path("/proc/self/status").read_text())
+print(Path("/proc/self/status").read_text(), f"cpu: {time.process_time()}", sep="\\n")
 sys.exit(status)
 """
 
@@ -57,6 +57,8 @@ class Written:
 
     seconds: float
     """From the process's start to its end, imports included."""
+    cpu_seconds: float
+    """Of that, the processor's: what is left of it where nothing else wants the machine."""
     peak_bytes: int
     """The most memory that it had at one time."""
     page_bytes: int
@@ -105,8 +107,10 @@ def measure(experiment: Path, out: Path) -> Written:
     )
     seconds = time.perf_counter() - start
     peak = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+    cpu = re.search(r"cpu: ([\d.]+)", done.stdout)
     return Written(
         seconds=seconds,
+        cpu_seconds=float(cpu[1]) if cpu else 0.0,
         peak_bytes=1024 * int(peak[1]) if peak else 0,
         page_bytes=(out / "report.html").stat().st_size,
         figures=len(list((out / "figures").iterdir())),
