@@ -71,7 +71,7 @@ def test_every_section_is_there(demo_page):
 def test_every_figure_has_its_place(demo_page):
     _, reader = demo_page
     assert {f"plot-{name}" for name in figures_in(reader)} <= set(reader.ids)
-    assert len(figures_in(reader)) == 9
+    assert len(figures_in(reader)) == 17
 
 
 def test_the_page_loads_nothing(demo_page):
