@@ -45,6 +45,13 @@ def test_a_trial_holds_its_slot_from_its_start_to_its_end() -> None:
     assert seconds([*BEGUN, *told((22, "ended", "a"))]) == (12, 0)
 
 
+def test_what_was_spent_until_each_event_counts_all_slots_that_were_held() -> None:
+    other = told((5, "created", "b"), (12, "started", "b"), (22, "ended", "a"), (30, "report", "b", {"epoch": 1}))
+    spending: list[tuple[float, float]] = []
+    fold_trials(sorted([*BEGUN, *other], key=lambda event: event["time"]), spending)
+    assert spending[-4:] == [(12, 2), (15, 5 + 3), (22, 12 + 10), (30, 12 + 18)]
+
+
 def test_a_trial_that_waits_at_a_rung_costs_nothing() -> None:
     waits = told((16, "paused", "a"), (50, "promoted", "a"), (60, "started", "a"), (64, "ended", "a"))
     assert seconds([*BEGUN, *waits]) == (10, 0)
