@@ -1,4 +1,4 @@
-"""A small search as it was recorded: 12 trials on the built-in faces, some stopped, some diverged, two cut off by Ctrl-C.
+"""A small search as it was recorded: 12 trials on the built-in faces, some stopped, some diverged, two cut off.
 
 `recorded/golden.json` is what the report said of it when somebody last read and approved that.
 """
