@@ -20,7 +20,6 @@ from trainable.errors import ExperimentError
 from trainable.files import read_json
 
 CONFIG = "config/"
-_BEGAN = "config began after"
 _FAILURE_KEYS = ("kind", "message", "where", "traceback_file")
 _OF_TRIAL = ("trial_id", "number", "state")
 _REPORT_COLUMNS = (
@@ -178,7 +177,7 @@ def reports_frame(
     `spending` is the time of each event and what the search had spent in slots until then.
     """
     reports = [report for record in records for report in record.reports]
-    configs = _stretches(records)
+    configs, held = _configs(records)
     if not reports:
         return pd.DataFrame(columns=[*_REPORT_COLUMNS, *configs])
     times = [report["time"] for report in reports]
@@ -188,11 +187,10 @@ def reports_frame(
         **{name: _column([report.get(name) for report in reports]) for name in dict.fromkeys(chain(*reports))},
         "elapsed_seconds": clock.elapsed_of(times),
         "search_slot_seconds": _spent_at(times, spending),
-        _BEGAN: [epoch for record in records for epoch in _begun(record)],
     }
     front = [name for name in _REPORT_COLUMNS if name in columns]
     frame = pd.DataFrame({name: columns[name] for name in [*front, *(name for name in columns if name not in front)]})
-    return frame.join(configs, on=["trial_id", _BEGAN]).drop(columns=_BEGAN)
+    return pd.concat([frame, configs.take(held).reset_index(drop=True)], axis="columns")
 
 
 def trials_frame(
@@ -256,19 +254,20 @@ def _metrics_of(report: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in _with_nan(report or {}).items() if key not in ("epoch", "time")}
 
 
-def _stretches(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Hyperparameters as columns `config/<name>`, by trial id and the epoch after which they held."""
-    begun = [(record.trial_id, 0, record.config) for record in records]
-    begun += [(record.trial_id, one.epoch, one.config) for record in records for one in record.inheritances]
-    ids = pd.Index([trial_id for trial_id, *_ in begun], dtype="str")
-    index = pd.MultiIndex.from_arrays([ids, [began for _, began, _ in begun]], names=["trial_id", _BEGAN])
-    return pd.DataFrame([config for *_, config in begun], index=index).add_prefix(CONFIG)
+def _configs(records: Sequence[TrialRecord]) -> tuple[pd.DataFrame, list[int]]:
+    """Hyperparameters as columns `config/<name>`, a row for each stretch of a trial, and the row of every report."""
+    configs: list[dict[str, Any]] = []
+    held: list[int] = []
+    for record in records:
+        begun = [0, *(one.epoch for one in record.inheritances)]
+        held += [len(configs) + _last_begun(begun, report["epoch"]) for report in record.reports]
+        configs += [record.config, *(one.config for one in record.inheritances)]
+    return pd.DataFrame(configs).add_prefix(CONFIG), held
 
 
-def _begun(record: TrialRecord) -> list[int]:
-    """Of each report the epoch after which its config held."""
-    epochs = [0, *(one.epoch for one in record.inheritances)]
-    return [max(epoch for epoch in epochs if epoch < max(1, report["epoch"])) for report in record.reports]
+def _last_begun(begun: Sequence[int], epoch: int) -> int:
+    """Which of the stretches that began after these epochs an epoch belongs to."""
+    return max((place for place, first in enumerate(begun) if first < max(1, epoch)), key=lambda place: begun[place])
 
 
 def _spent_at(times: Sequence[float], spending: Sequence[tuple[float, float]]) -> np.ndarray:

@@ -11,6 +11,7 @@ Works on a search that is still running, too; `--watch` serves its report and ke
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from trainable.storage.storage import is_remote, open_storage
 if TYPE_CHECKING:
     from analysis.formats import Report
     from analysis.frames import Experiment
+    from analysis.plot import Drawable
 
 FORMATS = ("html", "md", "json", "csv", "parquet")
 PRINTED = ("md", "json")
@@ -150,11 +152,17 @@ def _write(report: "Report", out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in report.files.items():
             _replace(out / name, content)
-        return [*(out / name for name in report.files), *write_figures(report.plots, out / "figures")]
+        figures = write_figures(report.plots, out / "figures", processes=_processes(report.plots))
+        return [*(out / name for name in report.files), *figures]
     except OSError as error:
         raise ExperimentError(
             f"the report's folder must be writable, but {out}: {error.strerror}. Choose another with --out."
         ) from error
+
+
+def _processes(plots: "Sequence[Drawable]") -> int:
+    """How many processes draw: one for every ten plots, at most one on each core."""
+    return max(1, min(os.cpu_count() or 1, len(plots) // 10))
 
 
 def _replace(path: Path, content: bytes) -> None:

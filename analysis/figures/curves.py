@@ -26,7 +26,7 @@ def curves(
     chance: float | None = None,
 ) -> Plot:
     """`column` (`val_accuracy`, `train_loss` …) by epoch for every trial, the best trials named, the rungs marked."""
-    usable = reports.dropna(subset=[column]) if column in reports else reports.iloc[:0]
+    usable = reports[["number", "epoch", column]].dropna() if column in reports else reports.iloc[:0]
     reported = trials[trials["number"].isin(usable["number"])]
     per_trial = max(1.0, len(usable) / max(1, len(reported)))
     shown, note = thin(reported, int(CURVE_POINTS / per_trial))

@@ -16,6 +16,7 @@ REPORTS = 12_000
 
 Spent = Literal["time", "trials", "epochs", "hours"]
 """Against what progress is shown."""
+_READ = ("number", "state", "epoch", "elapsed_seconds", "search_slot_seconds")
 SPENT: tuple[Spent, ...] = ("trials", "epochs", "time", "hours")
 
 
@@ -33,7 +34,7 @@ def progress(
     `against` is the `time` since the search began, the `trials` that had reported by then, the `epochs` that all trials
     had trained, or the `hours` for which they had held slots, times what a slot holds of `unit`.
     """
-    usable = reports.dropna(subset=[metric]) if metric in reports else reports.iloc[:0]
+    usable = reports[[*filter(reports.__contains__, _READ), metric]].dropna() if metric in reports else reports.iloc[:0]
     ordered = usable.sort_values("elapsed_seconds", kind="stable")
     label, places = _spent(ordered, against, unit)
     ordered = ordered.assign(x=places)

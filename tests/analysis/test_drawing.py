@@ -1,4 +1,5 @@
 import math
+import os
 import warnings
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 from analysis import fonts
 from analysis.figures import against, curves, failure_counts
@@ -183,6 +185,30 @@ def test_figures_are_written_as_png_and_svg(heat_map, hostile, tmp_path):
     assert "<path" in svg
     write_figures([hostile], tmp_path)
     assert (tmp_path / "hostile.svg").read_text() == svg
+
+
+def test_several_processes_write_the_same_figures(heat_map, hostile, tmp_path):
+    alone = write_figures([heat_map, hostile], tmp_path / "alone")
+    together = write_figures([heat_map, hostile], tmp_path / "together", processes=2)
+    assert [path.name for path in together] == [path.name for path in alone]
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
+
+
+def test_what_a_process_could_not_write_is_written_again_or_raises(heat_map, hostile, tmp_path, monkeypatch, capfd):
+    parent = os.getpid()
+    monkeypatch.setattr(type(hostile), "matplotlib", lambda plot: _only_in(parent))
+    written = write_figures([heat_map, hostile], tmp_path, processes=2)
+    assert all(path.exists() for path in written)
+    (tmp_path / "taken").write_bytes(b"")
+    with pytest.raises(OSError, match="taken"):
+        write_figures([heat_map, hostile], tmp_path / "taken", processes=2)
+    assert capfd.readouterr().err == ""
+
+
+def _only_in(process: int) -> Figure:
+    if os.getpid() != process:
+        raise OSError("the disk is full")
+    return Figure()
 
 
 def test_bars_begin_at_their_base_and_areas_are_filled():
