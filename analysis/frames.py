@@ -103,7 +103,7 @@ def load_experiment(path: Path, address: str = "") -> Experiment:
 
     `address` says where the experiment lies if the folder is only a copy.
     """
-    with _no_collection():
+    with no_collection():
         return _load(path, address)
 
 
@@ -135,7 +135,7 @@ def _load(path: Path, address: str) -> Experiment:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Let Python look for no cycles: events have none, and looking through a million of them takes half the time."""
     collected = gc.isenabled()
     gc.disable()

@@ -109,8 +109,10 @@ def _check(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace, stack: ExitStack) -> int:
     from analysis.comparison import compare
     from analysis.formats import comparison_of, report_of
+    from analysis.frames import no_collection
     from analysis.sources import opened
 
+    stack.enter_context(no_collection())
     experiments = [stack.enter_context(opened(place)) for place in arguments.experiments]
     form, printed = arguments.format or "html", arguments.out == "-"
     if len(experiments) > 1:
