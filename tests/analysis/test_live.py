@@ -180,11 +180,18 @@ def test_an_address_that_cannot_be_had_is_a_sentence(demo):
         serve(live, "no.such.host.invalid", 0)
 
 
+def heed_ctrl_c():
+    """A process in the background inherits that it is to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.e2e
 def test_the_command_serves_until_ctrl_c_and_exits_0(make, eventually):
     path = make(trials=2, until_seconds=5)
     command = [sys.executable, "analysis/report.py", str(path), "--watch"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ, preexec_fn=heed_ctrl_c
+    ) as process:
         try:
             address = process.stdout.readline().split()[1]
             assert address.startswith("http://127.0.0.1:")

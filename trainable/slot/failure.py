@@ -13,6 +13,8 @@ SIZES = ("image_tower", "text_tower", "embedding_dim", "batch_size", "accumulati
 
 PROJECT = Path(__file__).parents[2]
 """The folder that holds the project's packages."""
+CHECKS = PROJECT / "trainable" / "errors.py"
+"""Raises what others found, so that a frame in it says nothing."""
 
 
 class Failure(TypedDict):
@@ -88,7 +90,7 @@ def is_device_broken(error: BaseException) -> bool:
 
 
 def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) != CHECKS]
     for frame in reversed(frames):
         path = Path(frame.filename)
         if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:

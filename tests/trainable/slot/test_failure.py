@@ -17,7 +17,7 @@ def test_names_the_last_frame_inside_the_project() -> None:
 
     file, line = failure["where"].split(":")
     assert file == "trainable/config.py"
-    assert "raise ConfigError" in (PROJECT / file).read_text().splitlines()[int(line) - 1]
+    assert "require(self.batch_size" in (PROJECT / file).read_text().splitlines()[int(line) - 1]
     assert failure["kind"] == "ConfigError"
     assert failure["message"] == "batch_size >= 2 must hold, but got 1."
     assert failure["traceback"].startswith("Traceback")
