@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from analysis.frames import Experiment
 
 _STATES = {
     "trials trained to the end": ("FINISHED",),
-    "trials stopped early": ("STOPPED", "PAUSED"),
+    "trials stopped early": ("STOPPED",),
     "failed trials": ("FAILED",),
-    "trials not ended": ("RUNNING", "PENDING"),
+    "trials not ended": ("RUNNING", "PAUSED", "PENDING"),
 }
+_CUT_OFF = "epochs that were cut off"
+_WASTED = {"trials stopped early": "on", "failed trials": "on", _CUT_OFF: "in"}
+"""The parts that a sentence tells, each with the word before it."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +41,7 @@ class Spent:
 
 def costs(experiment: Experiment) -> list[str]:
     """What the trials cost, a text for each unit that they held: GPU-hours, CPU-hours where they take no GPU, money."""
-    trials = pd.concat([experiment.trials, experiment.confirming], ignore_index=True)
-    texts = [_cost(trials, unit, price_of(experiment, unit)) for unit in ("gpu", "cpu")]
-    return [text for text in texts if text]
-
-
-def _cost(trials: pd.DataFrame, unit: str, price: float | None) -> str:
-    """The cost in one unit; empty where there is none."""
-    hours, lost = trials[f"{unit}_seconds"] / 3600, trials[f"lost_{unit}_seconds"] / 3600
-    by_state = (hours - lost).groupby(trials["state"]).sum()
-    wasted = {
-        "on trials stopped early": by_state.get("STOPPED", 0.0),
-        "on failed trials": by_state.get("FAILED", 0.0),
-        "in epochs that were cut off": lost.sum(),
-    }
-    parts = [f"{in_hours(share)} {where}" for where, share in wasted.items() if share > 0]
-    of_which = f" ({', '.join(parts)})" if parts else ""
-    money = "" if price is None else f", {hours.sum() * price:,.2f} in money"
-    return f"{in_hours(hours.sum())} {unit.upper()}-hours{of_which}{money}" if hours.sum() else ""
+    return [_text(one) for one in spent(experiment)]
 
 
 def spent(experiment: Experiment) -> list[Spent]:
@@ -81,11 +65,18 @@ def _spent(experiment: Experiment, unit: str) -> Spent:
     hours, lost = trials[f"{unit}_seconds"] / 3600, trials[f"lost_{unit}_seconds"] / 3600
     kept = (hours - lost).groupby(trials["state"]).sum()
     parts = {name: sum(float(kept.get(state, 0.0)) for state in states) for name, states in _STATES.items()}
-    parts["epochs that were cut off"] = float(lost.sum())
+    parts[_CUT_OFF] = float(lost.sum())
     parts["further seeds of the best configs"] = float(confirming[f"{unit}_seconds"].sum()) / 3600
     total, price = sum(parts.values()), price_of(experiment, unit)
     shares = tuple(Share(name, part, part / total) for name, part in parts.items() if part > 0)
     return Spent(unit.upper(), total, shares, None if price is None else price * total)
+
+
+def _text(one: Spent) -> str:
+    wasted = [f"{in_hours(part.hours)} {_WASTED[part.name]} {part.name}" for part in one.parts if part.name in _WASTED]
+    of_which = f" ({', '.join(wasted)})" if wasted else ""
+    money = "" if one.money is None else f", {one.money:,.2f} in money"
+    return f"{in_hours(one.hours)} {one.unit}-hours{of_which}{money}"
 
 
 def price_of(experiment: Experiment, unit: str) -> float | None:

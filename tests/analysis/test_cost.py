@@ -62,6 +62,34 @@ def test_the_parts_sum_to_all_that_was_spent(make):
     assert (found.unit, found.hours, found.money) == ("CPU", pytest.approx(12.0), pytest.approx(30.0))
 
 
+def test_the_sentence_and_the_parts_agree_on_a_paused_and_a_confirming_trial(make):
+    path, now = make(trials=0, price_per_hour=2.0), 0.0
+    (path / "ledger.jsonl").unlink()
+    with LedgerWriter(path / "ledger.jsonl", clock=lambda: now * HOUR) as ledger:
+        ledger.search_started(Slot("CPU", 1.0))
+        for number, (trial_id, confirms) in enumerate({"stopped": None, "paused": None, "again": "paused"}.items()):
+            ledger.created(trial_id, number, {}, confirms=confirms)
+            ledger.started(trial_id, attempt=1, node="host", pid=1)
+        now = 1.0
+        for trial_id in ("stopped", "paused", "again"):
+            ledger.report(trial_id, {"epoch": 1})
+        ledger.ended("stopped", "STOPPED")
+        now = 3.0
+        ledger.report("paused", {"epoch": 2})
+        ledger.paused("paused")
+        now = 4.0
+        ledger.retried("again", attempt=1, failure={"kind": "SlotDied"})
+        ledger.started("again", attempt=2, node="host", pid=1)
+        now = 5.0
+        ledger.ended("again", "FAILED", {"kind": "X", "message": "", "where": "", "traceback_file": None})
+    experiment = load_experiment(path)
+    (found,) = spent(experiment)
+    assert {part.name: part.hours for part in found.parts} == pytest.approx(
+        {"trials stopped early": 1.0, "trials not ended": 3.0, "further seeds of the best configs": 5.0}
+    )
+    assert costs(experiment) == ["9.00 CPU-hours (1.00 on trials stopped early), 18.00 in money"]
+
+
 def test_until_best_is_the_share_spent_at_the_best_report(make):
     def best_first(number, config, reports):
         config["learning_rate"] = 1e-3
