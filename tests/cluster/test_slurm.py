@@ -18,13 +18,24 @@ STAND_INS = {
     # Runs the command here, as if on the node; `hostname --ip-address` has an answer of its own.
     "srun": 'while [ "${1#--}" != "$1" ]; do echo "$1" >>"$OUT/srun"; shift; done\n'
     'case "$1" in hostname) echo 10.0.0.1 ;; bash) echo "gpus $*" >>"$OUT/calls" ;; *) exec "$@" ;; esac',
+    "sleep": "exec /bin/sleep 0.01",
 }
 RAY = """#!/bin/bash
-echo "ray $*" >>"$OUT/calls"
-[ "$1" = start ] || exit 0
-trap 'exit 0' TERM
-while :; do read -rt 0.1 <>/dev/null || true; done
+case "$1" in
+start)
+    /bin/sleep 0.3
+    [[ "$*" != *"$BROKEN"* ]] || exit 1
+    echo "ray $*" >>"$OUT/calls"
+    trap 'exit 0' TERM
+    while :; do read -rt 0.1 <>/dev/null || true; done
+    ;;
+status)
+    echo Active:
+    grep '^ray start' "$OUT/calls" | sed 's/.*/ 1 node_0123/'
+    ;;
+esac
 """
+"""Takes a while to start, says of each node that it is up, as Ray does, and fails on the `$BROKEN` one."""
 PYTHON = """#!/bin/bash
 echo "python $* at $RAY_ADDRESS as $RAY_AUTH_MODE" >>"$OUT/calls"
 exit "$SEARCH_STATUS"
@@ -37,8 +48,11 @@ def write(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def submit(folder: Path, status: int = 0, *arguments: str) -> "tuple[int, list[str]]":
-    """The script's exit status on two nodes of eight GPUs, and what was started there."""
+def submit(folder: Path, status: int = 0, *arguments: str, broken: str = "none") -> "tuple[int, list[str]]":
+    """The script's exit status on two nodes of eight GPUs, and what was started there.
+
+    Ray does not start where it is given `broken`.
+    """
     for name, body in STAND_INS.items():
         write(folder / "slurm" / name, f"#!/bin/bash\n{body}\n")
     write(folder / ".venv" / "bin" / "ray", RAY)
@@ -47,6 +61,7 @@ def submit(folder: Path, status: int = 0, *arguments: str) -> "tuple[int, list[s
         **os.environ,
         "OUT": str(folder),
         "SEARCH_STATUS": str(status),
+        "BROKEN": broken,
         "PATH": f"{folder / 'slurm'}{os.pathsep}{os.environ['PATH']}",
         "SLURM_SUBMIT_DIR": str(folder),
         "SLURM_JOB_ID": "4242",
@@ -98,7 +113,17 @@ def test_ray_is_started_on_every_node_and_the_search_gets_what_was_given(tmp_pat
     assert search == (
         f"python search/run.py --storage {tmp_path}/results --algo asha --name first one at 10.0.0.1:{port} as token"
     )
-    assert calls.index(next(call for call in calls if call.startswith("gpus"))) < calls.index(started[0])
+    gpus = next(call for call in calls if call.startswith("gpus"))
+    assert [call for call in calls if call in (gpus, *started, search)] == [gpus, *started, search]
+
+
+def test_no_search_begins_before_all_nodes_are_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It would count its slots without those that are to come."""
+    status, calls = submit(tmp_path, broken="--address=")
+    assert status == 1
+    assert len([call for call in calls if call.startswith("ray start")]) == 1
+    assert not any(call.startswith("python search/run.py") for call in calls)
+    assert "Ray must run on 2 of the nodes by now, but runs on 1" in capfd.readouterr().err
 
 
 def test_a_search_that_goes_on_has_its_storage_already(tmp_path: Path) -> None:
