@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.special import chdtrc
 
+from analysis.comparable import FEWEST
 from analysis.frames import CONFIG, Experiment
 from analysis.hyperparameters import Hyperparameter
 
-MIN_TRIALS = 8
-"""Fewer tell nothing."""
 _GROUPS = 4
 _PROBABILITY = 0.05
 
@@ -36,14 +35,14 @@ class Associations:
 
 
 def associations(experiment: Experiment) -> Associations | None:
-    """Compare the trials' metric at one epoch, which half of them reached; None where fewer than `MIN_TRIALS` did.
+    """Compare the trials' metric at one epoch, which half of them reached; None where fewer than `FEWEST` did.
 
     A number is cut into up to four groups of as many trials each, so that an optimum inside the range counts too; the
     test is Kruskal and Wallis's (JASA 47, 1952), with Bonferroni's correction.
     """
     compared = _compared(experiment)
     varied = [domain for domain in experiment.hyperparameters.values() if domain.varied]
-    if len(compared) < MIN_TRIALS or not varied:
+    if len(compared) < FEWEST or not varied:
         return None
     ranks = compared[experiment.metric].rank()
     found = [_association(domain, compared[CONFIG + domain.name], ranks, len(varied)) for domain in varied]
@@ -58,7 +57,7 @@ def _compared(experiment: Experiment) -> pd.DataFrame:
         return reports.iloc[:0]
     usable = reports[(reports["state"] != "FAILED") & reports[metric].notna()]
     last = usable.groupby("number")["epoch"].max().sort_values(ascending=False)
-    wanted = max(MIN_TRIALS, (len(last) + 1) // 2)
+    wanted = max(FEWEST, (len(last) + 1) // 2)
     return usable[usable["epoch"] == last.iloc[wanted - 1]] if len(last) >= wanted else usable.iloc[:0]
 
 

@@ -4,8 +4,9 @@ import math
 
 import pandas as pd
 
-from analysis.association import MIN_TRIALS, Association, associations
+from analysis.association import Association, associations
 from analysis.certainty import images_behind, interval, lead_by_images, lead_by_seeds, rivals
+from analysis.comparable import FEWEST
 from analysis.frames import Experiment
 from analysis.hyperparameters import words
 from analysis.pareto import FRONT, outcomes
@@ -165,7 +166,7 @@ def _next(experiment: Experiment, best: pd.Series) -> str:
         return f"next, {' and '.join(steps)}"
     if not any(domain.varied for domain in experiment.hyperparameters.values()):
         return "next, vary one"
-    if (experiment.trials["rank"] > 0).sum() < MIN_TRIALS:
+    if (experiment.trials["rank"] > 0).sum() < FEWEST:
         return "next, run more of them"
     return "the best values lie inside their ranges, so next, search closer around them"
 
