@@ -2,6 +2,7 @@
 
 import math
 
+from analysis.certainty import images_behind
 from analysis.comparison import EPOCHS, Comparison, EqualBudget
 from analysis.evidence import FEWEST_TRIALS, SEEDS_FOR_A_TEST, Evidence
 from analysis.hyperparameters import words
@@ -70,8 +71,9 @@ def _reason(evidence: Evidence) -> str:
         return f"so say {share} of the resamples of their trials"
     interval = f"difference {evidence.low:+.3f} to {evidence.high:+.3f}" if math.isfinite(evidence.low) else ""
     if evidence.method == "unpaired":
-        test = f"p = {evidence.p_value:.2g} by Mann and Whitney over {plural(evidence.seeds, 'search')} or more of each"
-        return ", ".join(filter(None, (interval, test.replace("searchs", "searches"))))
+        searches = plural(evidence.seeds, "search", "searches")
+        test = f"p = {evidence.p_value:.2g} by Mann and Whitney over {searches} or more of each"
+        return ", ".join(filter(None, (interval, test)))
     few = ""
     if evidence.seeds < SEEDS_FOR_A_TEST:
         few = f", and {evidence.seeds} cannot give less than {min(1.0, 2 / 2**evidence.seeds):.2g}"
@@ -90,8 +92,7 @@ def _nothing(comparison: Comparison) -> str:
 
 def _images(comparison: Comparison) -> list[str]:
     """A difference as a number of validation images, which is what chance decides about."""
-    counts = [(entry.experiment.manifest.get("dataset") or {}).get("counts") or {} for entry in comparison.entries]
-    totals = {_seen_images(one) for one in counts}
+    totals = {images_behind(entry.experiment.manifest, "val_accuracy") for entry in comparison.entries}
     found = [one for budget in comparison.budgets[:1] for one in budget.evidence[:1] if one.value != one.other]
     if comparison.metric != "val_accuracy" or len(totals) != 1 or not found or not (total := totals.pop()):
         return []
@@ -100,14 +101,6 @@ def _images(comparison: Comparison) -> list[str]:
         return []
     images = f"{difference * total:.0f}" if difference * total >= 0.95 else "less than one"
     return [f"The difference is that of {images} of the {total:,} validation images."]
-
-
-def _seen_images(counts: dict[str, dict[str, int]]) -> int:
-    """Validation images of the classes that are trained on."""
-    train, validation = counts.get("train"), counts.get("validation")
-    if not isinstance(train, dict) or not isinstance(validation, dict):
-        return 0
-    return sum(count for name, count in validation.items() if train.get(name))
 
 
 def _advice(comparison: Comparison) -> list[str]:

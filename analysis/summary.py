@@ -127,9 +127,9 @@ def number(value: Any) -> str:
     return f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.4g}"
 
 
-def plural(count: int, noun: str) -> str:
-    """A count with its noun: `1 trial`, `2 trials`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def plural(count: int, noun: str, several: str = "") -> str:
+    """A count with its noun: `1 trial`, `2 trials`; `several` is a plural that takes more than an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {several or noun + 's'}"
 
 
 def has_edges(domain: Hyperparameter) -> bool:

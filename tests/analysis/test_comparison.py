@@ -109,6 +109,16 @@ def test_groups_are_named_by_what_differs_and_paired_by_seed(groups):
     assert "3 cannot give less than 0.25" in first
 
 
+def test_groups_without_shared_seeds_are_compared_by_mann_and_whitney(make):
+    asked = {"asha": (0, 1), "random": (2, 3)}
+    searches = [
+        make(f"{algorithm}-{seed}", trials=3, seed=seed, edit=shifted(0), algorithm=algorithm)
+        for algorithm, seeds in asked.items()
+        for seed in seeds
+    ]
+    assert "by Mann and Whitney over 2 searches or more of each" in verdict(compare(*searches))[0]
+
+
 def test_other_settings_name_groups_too(make):
     paths = [make(f"e{epochs}s{seed}", trials=3, max_epochs=epochs, seed=seed) for epochs in (4, 8) for seed in (0, 1)]
     for path in paths:

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.frames import load_experiment
 from analysis.hyperparameters import Hyperparameter
-from analysis.summary import best_so_far, best_trial, config_of, count_states, duration, edges, failures, number
+from analysis.summary import best_so_far, best_trial, config_of, count_states, duration, edges, failures, number, plural
 from search.ledger import read_trials
 
 
@@ -134,3 +134,17 @@ def test_duration(seconds, text):
 )
 def test_number(value, text):
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "nouns", "text"),
+    [
+        (1, ("trial",), "1 trial"),
+        (0, ("trial",), "0 trials"),
+        (1200, ("trial",), "1,200 trials"),
+        (1, ("search", "searches"), "1 search"),
+        (2, ("search", "searches"), "2 searches"),
+    ],
+)
+def test_plural(count, nouns, text):
+    assert plural(count, *nouns) == text
