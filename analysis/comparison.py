@@ -1,8 +1,8 @@
 """Several experiments side by side: who had found what when the same budget was spent, and how sure that is."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -254,7 +254,7 @@ def _evidence(standings: Sequence[Standing], mode: str) -> list[Evidence]:
         groups.setdefault(one.entry.group, []).append(one)
     if len(groups) > 1 and all(len(members) > 1 for members in groups.values()):
         seeds = {name: _seeds(members) for name, members in groups.items()}
-        pairs = len(list(combinations(seeds, 2)))
+        pairs = math.comb(len(seeds), 2)
         leader, *others = sorted(seeds, key=lambda name: _order(sign * seeds[name].mean))
         return [by_seed(leader, seeds[leader], other, seeds[other], mode, pairs) for other in others]
     first, *rest = sorted(standings, key=lambda one: _order(sign * one.value))
