@@ -64,6 +64,12 @@ class Hyperparameter:
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
         return (at - low) / (high - low) if low < high else math.nan
 
+    def value_at(self, position: float) -> float:
+        """The value of an interval at a position from 0 to 1, which `position` turns back; NaN for a choice."""
+        if self.log:
+            return float(self.low * (self.high / self.low) ** position)
+        return float(self.low + (self.high - self.low) * position)
+
 
 def words(name: str) -> str:
     """A hyperparameter or metric in words."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from analysis.comparable import Comparable, comparable
@@ -144,8 +143,8 @@ def _smooth(domain: Hyperparameter, known: pd.DataFrame) -> tuple[Series, ...]:
     if len(set(places)) < 2:
         return ()
     trend = smooth(places, known["value"].tolist())
-    x = _unplaced(domain, trend.x)
-    return _trend_series([*x, *x[::-1]], [*trend.high, *trend.low[::-1]], x.tolist(), trend.mean.tolist())
+    x = [domain.value_at(place) for place in trend.x]
+    return _trend_series([*x, *x[::-1]], [*trend.high, *trend.low[::-1]], x, trend.mean.tolist())
 
 
 def _means(domain: Hyperparameter, known: pd.DataFrame) -> tuple[Series, ...]:
@@ -172,10 +171,3 @@ def _trend_series(
         Series(name="95 % of the trend", style="area", role="second", x=band_x, y=band_y, in_legend=False),
         Series(name="trend", style="curve", role="second", x=x, y=y),
     )
-
-
-def _unplaced(domain: Hyperparameter, places: np.ndarray) -> np.ndarray:
-    """The values at places from 0 to 1 of a range, on its own scale."""
-    if domain.log:
-        return np.asarray(domain.low * (domain.high / domain.low) ** places)
-    return np.asarray(domain.low + (domain.high - domain.low) * places)

@@ -87,14 +87,8 @@ def _labels(domain: Hyperparameter) -> list[str]:
     if domain.values:
         parts = [[value for value in domain.values if _bin(domain, value) == part] for part in range(BINS)]
         return [f"{short(number(part[0]))} … {short(number(part[-1]))}" if part else "–" for part in parts]
-    edges = [_edge(domain, part / BINS) for part in range(BINS + 1)]
+    edges = [domain.value_at(part / BINS) for part in range(BINS + 1)]
     return [f"{low:.2g}–{high:.2g}" for low, high in pairwise(edges)]
-
-
-def _edge(domain: Hyperparameter, place: float) -> float:
-    if domain.log:
-        return float(domain.low * (domain.high / domain.low) ** place)
-    return float(domain.low + (domain.high - domain.low) * place)
 
 
 def _text(best: float | None, found: Sequence[float]) -> str:

@@ -60,6 +60,14 @@ def test_position_follows_the_scale():
     assert math.isnan(parse_expression("x", "loguniform(1e-4,1e-2)").position(-1.0))
 
 
+@pytest.mark.parametrize("expression", ["loguniform(1e-4,1e-2)", "uniform(-1,4)", "randint(1,500)"])
+@pytest.mark.parametrize("position", [0.0, 0.3, 1.0])
+def test_value_at_is_the_inverse_of_position(expression, position):
+    domain = parse_expression("x", expression)
+    assert domain.position(domain.value_at(position)) == pytest.approx(position)
+    assert (domain.value_at(0), domain.value_at(1)) == pytest.approx((domain.low, domain.high))
+
+
 def test_plots_the_usual_four_and_whatever_else_varied():
     drawn = {
         "weight_init": ["a", "a"],
