@@ -38,7 +38,7 @@ def best_model_plots(experiment: Experiment) -> list[HeatMap]:
 
 def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> HeatMap:
     """How many images of each class (rows) the model took for which (columns)."""
-    names, totals = [*map(words, classes)], [max(1, sum(row)) for row in counts]
+    names, totals = [*map(spaced, classes)], [max(1, sum(row)) for row in counts]
     shares = [[count / total for count in row] for row, total in zip(counts, totals, strict=True)]
     hover = [
         [
@@ -66,7 +66,7 @@ def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) ->
 def prompt_similarity(prompts: Mapping[str, Any]) -> HeatMap:
     """How near the classes' prompts lie to each other in the space of the best model."""
     seen = prompts["seen"]
-    names = [words(name) + (" *" if place >= seen else "") for place, name in enumerate(prompts["classes"])]
+    names = [spaced(name) + (" *" if place >= seen else "") for place, name in enumerate(prompts["classes"])]
     values = prompts["similarity"]
     unseen = " Classes with * were not trained on." if seen < len(names) else ""
     language = {"en": "English", "ko": "Korean", "both": "English and Korean"}.get(prompts["language"], "")
@@ -100,7 +100,7 @@ def best_model_section(experiment: Experiment) -> dict[str, Any] | None:
     figures = evaluation["per_class"].items()
     return {
         "sentences": _sentences(evaluation),
-        "rows": [_row(words(name), of) for name, of in figures] + [_row("mean of the classes", evaluation["macro"])],
+        "rows": [_row(spaced(name), of) for name, of in figures] + [_row("mean of the classes", evaluation["macro"])],
         "mistakes": [_mistake(one) for one in evaluation["mistakes"] if _is_picture(one["picture"])],
     }
 
@@ -110,13 +110,13 @@ def sample_images(experiment: Experiment) -> list[dict[str, Any]]:
     groups: dict[str, dict[str, Any]] = {}
     for one in (read_evaluation(experiment) or {}).get("samples", []):
         if _is_picture(one["picture"]):
-            group = groups.setdefault(one["truth"], {"name": words(one["truth"]), "seen": one["seen"], "pictures": []})
+            group = groups.setdefault(one["truth"], {"name": spaced(one["truth"]), "seen": one["seen"], "pictures": []})
             group["pictures"].append(one["picture"])
     return list(groups.values())
 
 
-def words(name: str) -> str:
-    """A class's name as people write it."""
+def spaced(name: str) -> str:
+    """A class's name as people write it, with spaces for underscores."""
     return name.replace("_", " ")
 
 
@@ -139,9 +139,9 @@ def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
     if len(scored) > 1:
         best, worst = max(scored, key=scored.__getitem__), min(scored, key=scored.__getitem__)
         sentences.append(
-            f"Best told is {words(best)} (F1 {scored[best]:.2f}), worst {words(worst)} (F1 {scored[worst]:.2f})."
+            f"Best told is {spaced(best)} (F1 {scored[best]:.2f}), worst {spaced(worst)} (F1 {scored[worst]:.2f})."
         )
-    never = [words(name) for name, of in evaluation["per_class"].items() if of["precision"] is None]
+    never = [spaced(name) for name, of in evaluation["per_class"].items() if of["precision"] is None]
     if never:
         sentences.append(f"Never predicted: {', '.join(never)}.")
     return [*sentences, *_commonest_mistake(evaluation), *_left_out(evaluation)]
@@ -158,7 +158,7 @@ def _commonest_mistake(evaluation: Mapping[str, Any]) -> list[str]:
     if not shares:
         return []
     share, truth, told = max(shares)
-    return [f"The commonest mistake: {share:.0%} of {words(names[truth])} are taken for {words(names[told])}."]
+    return [f"The commonest mistake: {share:.0%} of {spaced(names[truth])} are taken for {spaced(names[told])}."]
 
 
 def _left_out(evaluation: Mapping[str, Any]) -> list[str]:
@@ -172,8 +172,8 @@ def _row(name: str, figures: Mapping[str, Any]) -> list[str]:
 
 def _mistake(one: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "truth": words(one["truth"]),
-        "predicted": words(one["predicted"]),
+        "truth": spaced(one["truth"]),
+        "predicted": spaced(one["predicted"]),
         "probability": f"{one['probability']:.0%}",
         "of_truth": f"{one['probability_of_truth']:.0%}",
         "picture": one["picture"],
