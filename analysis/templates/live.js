@@ -64,6 +64,7 @@
   history.scrollRestoration = "manual";
   addEventListener("pagehide", () => keep({ view: view() }));
   document.body.append(badge);
+  all(".again").forEach((advice) => advice.remove());
   restore(kept().view ?? {});
   look();
   setInterval(look, EVERY);

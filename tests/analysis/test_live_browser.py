@@ -23,6 +23,7 @@ const told = () => ({
   top: scrollY,
   theme: document.documentElement.dataset.theme,
   sorted: document.querySelector("table.sortable").tHead.rows[0].cells[1].ariaSort,
+  found: document.querySelector("#found").textContent,
 });
 if (!sessionStorage.getItem("first")) {
   sessionStorage.setItem("first", SHOWN);
@@ -73,8 +74,10 @@ def test_it_refreshes_itself_and_stays_where_it_was(make, tmp_path, monkeypatch,
             server.shutdown()
             thread.join()
     first, second = told()[:2]
-    assert second == {**first, "version": report.shown.version}
+    assert second == {**first, "version": report.shown.version, "found": second["found"]}
     assert first["top"] == 700
     assert first["theme"] in ("light", "dark")
     assert first["sorted"] == "ascending"
+    assert "had not ended" in first["found"]
+    assert "glance-report" not in first["found"]
     assert not [query for query in asked if "error" in query]

@@ -181,6 +181,7 @@ def test_hostile_names_are_shown_not_run(make):
 def test_a_running_search_has_no_final_best(make):
     html, reader = read(make(until_seconds=40.0))
     assert "had not ended when this page was written" in html
+    assert "again for the state of then, or with <code>--watch</code>" in html
     assert "Its test accuracy is computed once, when the search ends." in html
     assert not any(block.startswith("glance-train") for block in reader.text["pre"])
 
