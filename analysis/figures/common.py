@@ -47,17 +47,18 @@ def axis_of(domain: Hyperparameter) -> Axis:
         return Axis(
             label=words(domain.name), categories=tuple(short(number(value)) for value in domain.values), bounds=ends
         )
-    return Axis(label=words(domain.name), log=domain.log, bounds=_padded(domain))
+    return Axis(label=words(domain.name), log=domain.log, bounds=padded(domain.low, domain.high, log=domain.log))
 
 
-def _padded(domain: Hyperparameter) -> tuple[float, float] | None:
-    if not domain.low < domain.high:
+def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float] | None:
+    """The bounds of an axis that shows a range with a little room; None for one without length."""
+    if not low < high:
         return None
-    if domain.log:
-        pad = (domain.high / domain.low) ** 0.03
-        return domain.low / pad, domain.high * pad
-    pad = 0.03 * (domain.high - domain.low)
-    return domain.low - pad, domain.high + pad
+    if log:
+        pad = (high / low) ** 0.03
+        return low / pad, high * pad
+    pad = 0.03 * (high - low)
+    return low - pad, high + pad
 
 
 def trial_hover(trials: pd.DataFrame, metric: str) -> list[str]:

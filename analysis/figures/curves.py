@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from analysis.figures.common import LEGEND, ROLES, chance_mark, report_hover, sentence, spreads, thin
+from analysis.figures.common import LEGEND, ROLES, chance_mark, padded, report_hover, sentence, spreads, thin
 from analysis.hyperparameters import words
 from analysis.plot import Axis, Mark, Plot, Role, Series
 
@@ -24,9 +25,15 @@ def curves(
     *,
     rungs: Sequence[int] = (),
     chance: float | None = None,
+    beside: str = "",
 ) -> Plot:
-    """`column` (`val_accuracy`, `train_loss` …) by epoch for every trial, the best trials named, the rungs marked."""
+    """`column` (`val_accuracy`, `train_loss` …) by epoch for every trial, the best trials named, the rungs marked.
+
+    With `beside`, a column of the same quantity whose curves stand beside these, both are drawn over one range: unless
+    one of the two has values so large that they would flatten the other's curves.
+    """
     usable = reports[["number", "epoch", column]].dropna() if column in reports else reports.iloc[:0]
+    marks = chance_mark(column, chance)
     reported = trials[trials["number"].isin(usable["number"])]
     per_trial = max(1.0, len(usable) / max(1, len(reported)))
     shown, note = thin(reported, int(CURVE_POINTS / per_trial))
@@ -51,10 +58,19 @@ def curves(
         title=sentence(f"{words(column)} by epoch"),
         caption=" ".join(note),
         x=Axis(label="epoch"),
-        y=Axis(label=words(column), log=spreads(usable[column]) if len(usable) else False),
+        y=_axis(reports, column, beside, marks),
         series=tuple(entry for entry in series if len(entry.x)),
-        marks=(*(Mark(rung, "rung", vertical=True) for rung in rungs), *chance_mark(column, chance)),
+        marks=(*(Mark(rung, "rung", vertical=True) for rung in rungs), *marks),
     )
+
+
+def _axis(reports: pd.DataFrame, column: str, beside: str, marks: Sequence[Mark]) -> Axis:
+    own, other = (reports[name].dropna() if name in reports else pd.Series(dtype=float) for name in (column, beside))
+    axis = Axis(label=words(column), log=spreads(own))
+    if own.empty or other.empty or spreads(other) != axis.log:
+        return axis
+    ends = [own.min(), own.max(), other.min(), other.max(), *(mark.value for mark in marks)]
+    return replace(axis, bounds=padded(min(ends), max(ends), log=axis.log))
 
 
 def _lines(name: str, reports: pd.DataFrame, trials: pd.DataFrame, column: str, role: Role) -> Series:

@@ -144,6 +144,22 @@ def test_curves_name_the_best_three_and_draw_them_last(experiment):
     assert list(plot.series[-1].x) == best["epoch"].tolist()
 
 
+def test_curves_of_one_quantity_share_a_range_that_holds_all_of_both(experiment):
+    def bounds_of(column, beside):
+        return curves(experiment.reports, experiment.trials, column, beside=beside, chance=0.05).y.bounds
+
+    for measure in ("accuracy", "loss"):
+        low, high = bounds_of(f"val_{measure}", f"train_{measure}")
+        assert (low, high) == bounds_of(f"train_{measure}", f"val_{measure}")
+        both = experiment.reports[[f"val_{measure}", f"train_{measure}"]]
+        assert low < min(both.min())
+        assert high > max(both.max())
+        assert (low < 0.05) == (measure == "accuracy")
+    assert bounds_of("val_accuracy", "") is None
+    assert bounds_of("val_accuracy", "train_unseen_accuracy") is None
+    assert bounds_of("val_unseen_accuracy", "val_accuracy") is None
+
+
 def test_curves_leave_out_nan(make):
     def lost(number, config, reports):
         reports[1]["val_loss"] = math.nan
@@ -160,6 +176,7 @@ def test_a_loss_that_exploded_gets_a_log_axis(make):
     experiment = load_experiment(make(edit=explode))
     assert curves(experiment.reports, experiment.trials, "train_loss").y.log
     assert not curves(experiment.reports, experiment.trials, "val_loss").y.log
+    assert curves(experiment.reports, experiment.trials, "val_loss", beside="train_loss").y.bounds is None
 
 
 def test_progress_steps_through_the_best_values_to_the_end(experiment):
