@@ -169,6 +169,14 @@ def test_no_module_shadows_a_library(room: str) -> None:
     assert not top_level_names(room) & libraries
 
 
+def test_the_map_of_the_analysis_names_every_module() -> None:
+    design = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    start = design.index("| tables and words |")
+    table = design[design.rindex("| group |", 0, start) : design.index("\n\n", start)]
+    modules = {path.stem for path in (ROOT / "analysis").glob("*.py")}
+    assert modules - set(re.findall(r"`(\w+)`", table)) == set()
+
+
 def tracked_files() -> list[Path]:
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     if not names:
