@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/scale.py
 
     searches      whole searches in the simulator: how many reports come, and what they take of the disk and of memory
-    files         the event files and the mirror of such a search, on this machine's disk
+    files         event files, optuna-dashboard's study and the mirror of such a search, on this machine's disk
     checkpoints   written by the training core for the built-in towers; for larger ones the same bytes per parameter
     requests      what those checkpoints are to S3, by arithmetic
     upload        processor time that boto3 takes for an upload, to a server that throws everything away
@@ -37,8 +37,9 @@ from search.event_files import EventFiles
 from search.experiment import hardware, versions
 from search.ledger import LEDGER_NAME, LedgerWriter, TrialRecord, read_trials
 from search.schedulers import SchedulerOptions, build_scheduler
-from search.searchers import RandomSearcher
+from search.searchers import Objective, RandomSearcher, SearcherOptions
 from search.simulate import Plan, VirtualClock, simulate
+from search.study_file import StudyFile
 from search.synthetic_curves import SYNTHETIC_SPACE, SyntheticCurve, SyntheticCurves
 from trainable.config import TrialConfig
 from trainable.errors import run_command
@@ -90,6 +91,10 @@ class Files:
     threads: int
     """Of the driver, one per open event file among them."""
     event_ms_per_report: float
+    study_ms_per_report: float
+    """Of the driver's processor time, in a thread beside the search: the study for optuna-dashboard."""
+    study_bytes_per_report: float
+    """Of `study.log`, a trial's draw and end counted with its reports."""
     look_ms: float
     """The mirror's look at all files, where nothing changed."""
 
@@ -217,10 +222,13 @@ def look_after(trials: Sequence[TrialRecord], running: int) -> Files:
             threads = len(list(Path("/proc/self/task").iterdir()))
             look = _look_seconds(folder)
     reports = sum(len(trial.reports) for trial in trials)
+    study_seconds, study_bytes = _study(trials)
     return Files(
         trials=len(trials),
         threads=threads,
         event_ms_per_report=1000 * seconds / reports,
+        study_ms_per_report=1000 * study_seconds / reports,
+        study_bytes_per_report=study_bytes / reports,
         look_ms=1000 * look,
     )
 
@@ -229,6 +237,21 @@ def _write(events: EventFiles, trial: TrialRecord) -> None:
     events.started(trial)
     for report in trial.reports:
         events.reported(trial, report)
+
+
+def _study(trials: Sequence[TrialRecord]) -> tuple[float, int]:
+    """Seconds of processor time for the study of a search that something else draws, and the bytes of its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.log"
+        objective = Objective(metric=METRIC, mode=MODE)
+        study = StudyFile(SearcherOptions(space=SYNTHETIC_SPACE, objective=objective, seed=0, journal=path), ())
+        began = time.process_time()
+        for trial in trials:
+            study.started(replace(trial, state="RUNNING", reports=[], ended_time=None))
+            for report in trial.reports:
+                study.reported(trial, report)
+            study.ended(trial)
+        return time.process_time() - began, path.stat().st_size
 
 
 def _look_seconds(folder: Path) -> float:
