@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from search.ledger_file import lock, mend_last_line, parse_lines, plain
+from search.ledger_file import lock, mend_last_line, parse_line, plain
 from search.losses import Losses
 from search.slot_time import Slot, Slots, SlotTime
 from trainable.errors import ExperimentError
@@ -224,9 +224,10 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
             f"an experiment folder must hold a readable {LEDGER_NAME}, but {path}: {error.strerror}. "
             "Give the folder of one search, such as results/demo."
         ) from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     events = []
-    for (number, _), event in zip(numbered, parse_lines([line for _, line in numbered]), strict=True):
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    for number, line in numbered:
+        event = parse_line(line)
         if event is not None:
             events.append(event)
         elif number != numbered[-1][0]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search import ledger_file
 from search.ledger import (
     Inherited,
     LedgerWriter,
@@ -260,11 +259,3 @@ def test_a_trial_that_confirms_another_says_which_and_any_other_says_nothing(tmp
     assert ["confirms" in event for event in events] == [False, True]
     assert [trial.confirms for trial in fold_trials(events)] == [None, "a"]
     assert [trial.trial_id for trial in searched(fold_trials(events))] == ["a"]
-
-
-def test_many_lines_are_parsed_as_one_by_one(monkeypatch):
-    monkeypatch.setattr(ledger_file, "_TOGETHER", 3)
-    whole = [b'{"event": "a", "n": %d}' % n for n in range(4)]
-    odd = [b"{", b'{"event": "a"},{"event": "b"}', b"[1]", b'{"n": 1}', b'{"event": [1', b"2]}", b"\xff"]
-    for lines in ([], whole, whole + odd, odd[:2] + whole, [odd[4], odd[5], odd[1]]):
-        assert ledger_file.parse_lines(lines) == [ledger_file.parse_line(line) for line in lines]
