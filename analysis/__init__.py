@@ -43,7 +43,7 @@ def load(experiment: str | Path) -> "tuple[pd.DataFrame, pd.DataFrame]":
     from analysis.sources import opened
 
     with opened(experiment) as found:
-        return found.reports, found.trials
+        return found.with_configs(found.reports), found.trials
 
 
 def compare(*experiments: str | Path) -> "Comparison":

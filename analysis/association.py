@@ -40,7 +40,7 @@ def associations(experiment: Experiment) -> Associations | None:
     A number is cut into up to four groups of as many trials each, so that an optimum inside the range counts too; the
     test is Kruskal and Wallis's (JASA 47, 1952), with Bonferroni's correction.
     """
-    compared = _compared(experiment)
+    compared = experiment.with_configs(_compared(experiment))
     varied = [domain for domain in experiment.hyperparameters.values() if domain.varied]
     if len(compared) < FEWEST or not varied:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,20 @@ _REPORT_COLUMNS = (
 )
 
 
+@dataclass(frozen=True)
+class Stretches:
+    """Trials in stretches of one config: a trial has a further one where it went on from another's checkpoint."""
+
+    configs: pd.DataFrame
+    """A row per stretch, with every hyperparameter as a column `config/<name>`."""
+    of_report: np.ndarray
+    """The row of `configs` of each row of the reports frame."""
+
+    def configs_of(self, reports: pd.DataFrame) -> pd.DataFrame:
+        """The configs of some rows of the reports frame, under their index."""
+        return self.configs.take(self.of_report[reports.index]).set_axis(reports.index)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """Everything the analysis knows of one experiment."""
@@ -45,7 +59,9 @@ class Experiment:
     seconds: float
     """Time spent searching until the last event, pauses between two runs left out."""
     reports: pd.DataFrame
-    """One row per report; see `analysis.load`."""
+    """One row per report; see `analysis.load`. The hyperparameters are in `stretches`."""
+    stretches: "Stretches"
+    """What every report was trained with."""
     trials: pd.DataFrame
     """One row per trial of the search itself; see `analysis.load`."""
     confirming: pd.DataFrame
@@ -56,6 +72,10 @@ class Experiment:
     """One row per stay of a trial in a slot; see `analysis.stints`."""
     address: str = ""
     """Where it lies, if the folder is only a copy."""
+
+    def with_configs(self, reports: pd.DataFrame) -> pd.DataFrame:
+        """Rows of `reports` with every hyperparameter as a column `config/<name>`, as the epoch was trained with it."""
+        return pd.concat([reports, self.stretches.configs_of(reports)], axis="columns")
 
     @property
     def place(self) -> str:
@@ -126,6 +146,7 @@ def _load(path: Path, address: str) -> Experiment:
         state=search_state(events),
         seconds=clock.elapsed(now) if events else 0.0,
         reports=reports_frame(records, clock, spending),
+        stretches=stretches_of(records),
         trials=trials_frame(records, metric, mode, now=now, first=confirmed),
         confirming=trials_frame([trial for trial in everything if trial.confirms], metric, mode, now=now),
         hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
@@ -162,7 +183,7 @@ class Clock:
         """Seconds of searching between the first event and `time` (unix seconds)."""
         return float(self.elapsed_of([time])[0])
 
-    def elapsed_of(self, times: Sequence[float]) -> np.ndarray:
+    def elapsed_of(self, times: Sequence[float] | pd.Series) -> np.ndarray:
         """The same of many times."""
         at = np.asarray(times, dtype=float)
         paused = np.asarray(self._paused)[np.searchsorted(self._ends, at, side="right")]
@@ -172,25 +193,37 @@ class Clock:
 def reports_frame(
     records: Sequence[TrialRecord], clock: Clock, spending: Sequence[tuple[float, float]] = ()
 ) -> pd.DataFrame:
-    """One row per report, in the order of trial and epoch; columns as documented at `analysis.load`.
+    """One row per report, in the order of trial and epoch; columns as documented at `analysis.load`, less the configs.
 
     `spending` is the time of each event and what the search had spent in slots until then.
     """
     reports = [report for record in records for report in record.reports]
-    configs, held = _configs(records)
     if not reports:
-        return pd.DataFrame(columns=[*_REPORT_COLUMNS, *configs])
-    times = [report["time"] for report in reports]
+        return pd.DataFrame(columns=list(_REPORT_COLUMNS))
     counts = [len(record.reports) for record in records]
-    columns = {
+    reported = pd.DataFrame(reports)
+    columns: dict[str, Any] = {
         **{name: pd.Series([getattr(record, name) for record in records]).repeat(counts).array for name in _OF_TRIAL},
-        **{name: _column([report.get(name) for report in reports]) for name in dict.fromkeys(chain(*reports))},
-        "elapsed_seconds": clock.elapsed_of(times),
-        "search_slot_seconds": _spent_at(times, spending),
+        **{str(name): _numbers(reported[name]) for name in reported},
+        "elapsed_seconds": clock.elapsed_of(reported["time"]),
+        "search_slot_seconds": _spent_at(reported["time"], spending),
     }
     front = [name for name in _REPORT_COLUMNS if name in columns]
-    frame = pd.DataFrame({name: columns[name] for name in [*front, *(name for name in columns if name not in front)]})
-    return pd.concat([frame, configs.take(held).reset_index(drop=True)], axis="columns")
+    return pd.DataFrame({name: columns[name] for name in [*front, *(name for name in columns if name not in front)]})
+
+
+def stretches_of(records: Sequence[TrialRecord]) -> Stretches:
+    """The configs of trials, and which of them each report of the reports frame was trained with."""
+    configs: list[dict[str, Any]] = []
+    of_report: list[int] = []
+    for record in records:
+        begun = [0, *(one.epoch for one in record.inheritances)]
+        if record.inheritances:
+            of_report += [len(configs) + _last_begun(begun, report["epoch"]) for report in record.reports]
+        else:
+            of_report += [len(configs)] * len(record.reports)
+        configs += [record.config, *(one.config for one in record.inheritances)]
+    return Stretches(pd.DataFrame(configs).add_prefix(CONFIG), np.asarray(of_report, dtype=int))
 
 
 def trials_frame(
@@ -254,32 +287,20 @@ def _metrics_of(report: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in _with_nan(report or {}).items() if key not in ("epoch", "time")}
 
 
-def _configs(records: Sequence[TrialRecord]) -> tuple[pd.DataFrame, list[int]]:
-    """Hyperparameters as columns `config/<name>`, a row for each stretch of a trial, and the row of every report."""
-    configs: list[dict[str, Any]] = []
-    held: list[int] = []
-    for record in records:
-        begun = [0, *(one.epoch for one in record.inheritances)]
-        held += [len(configs) + _last_begun(begun, report["epoch"]) for report in record.reports]
-        configs += [record.config, *(one.config for one in record.inheritances)]
-    return pd.DataFrame(configs).add_prefix(CONFIG), held
-
-
 def _last_begun(begun: Sequence[int], epoch: int) -> int:
     """Which of the stretches that began after these epochs an epoch belongs to."""
     return max((place for place, first in enumerate(begun) if first < max(1, epoch)), key=lambda place: begun[place])
 
 
-def _spent_at(times: Sequence[float], spending: Sequence[tuple[float, float]]) -> np.ndarray:
+def _spent_at(times: pd.Series, spending: Sequence[tuple[float, float]]) -> np.ndarray:
     """What the search had spent in slots at each time, in unit-seconds."""
     events, spent = zip((-math.inf, 0.0), *spending, strict=True)
     return np.asarray(spent)[np.searchsorted(events, times, side="right") - 1]
 
 
-def _column(values: list[Any]) -> np.ndarray:
-    """Numbers of one name as an array; None, the ledger's word for what is not finite, becomes NaN."""
-    column = np.asarray(values)
-    return column.astype(float) if column.dtype == object else column
+def _numbers(column: pd.Series) -> np.ndarray:
+    """Numbers of one name; None, the ledger's word for what is not finite, becomes NaN."""
+    return (column.astype(float) if column.dtype == object else column).to_numpy()
 
 
 def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
