@@ -36,7 +36,7 @@ def draw(plot: Plot) -> Figure:
     with rc_context(_style()):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(legible(plot.title), loc="left", fontsize=12, fontweight="bold", pad=28)
+        axes.set_title(legible(plot.title), loc="left", fontsize=12, fontweight="bold", y=1.0, pad=28)
         colours = _colours(plot)
         for order, series in enumerate(plot.series):
             _draw_series(axes, series, colours, zorder=2 + order / 100, large=bool(plot.scale))
@@ -61,7 +61,7 @@ def draw_heat_map(heat_map: HeatMap) -> Figure:
         width, height = SIZE_INCHES
         figure = Figure(figsize=(width, max(height, ROW_INCHES * (len(heat_map.rows) + 8))), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(legible(heat_map.title), loc="left", fontsize=12, fontweight="bold")
+        axes.set_title(legible(heat_map.title), loc="left", fontsize=12, fontweight="bold", y=1.0)
         colours = ScalarMappable(Normalize(*heat_map.ends), LinearSegmentedColormap.from_list("scale", LIGHT_SCALE))
         if values.size:
             origin: Any = "lower" if heat_map.upward else "upper"

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,42 +35,45 @@ Sections = Mapping[str, Sequence[Drawable]]
 class Report:
     """What is to be written."""
 
-    files: dict[str, bytes]
-    """Name -> content."""
+    render: Callable[[], dict[str, bytes]]
+    """Gives `files`."""
     plots: Sequence[Drawable]
     """The figures that belong to it; none where the format has no use for them."""
     verdict: Sequence[str]
     """What it comes to, in sentences."""
 
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """Name -> content; rendered when first asked for, so that figures can be drawn meanwhile."""
+        return self.render()
+
 
 def report_of(experiment: Experiment, form: str, *, printed: bool = False) -> Report:
     """The report of one experiment as `html`, `md`, `json`, `csv` or `parquet`; what is printed has no figures."""
-    frames = {"trials": experiment.trials, "reports": experiment.reports}
+    words = verdict(experiment)
     if form in _TABLES:
-        return Report(_tables(frames, form), (), verdict(experiment))
+        return Report(lambda: _tables(_frames(experiment), form), (), words)
     sections = plots_of(experiment)
-    plots = [plot for section in sections.values() for plot in section]
+    plots = () if printed else [plot for section in sections.values() for plot in section]
     if form == "json":
-        return Report({"report.json": _json(_data(experiment, sections))}, (), verdict(experiment))
+        return Report(lambda: {"report.json": _json(_data(experiment, sections))}, (), words)
     if form == "md":
-        text = report_text(experiment, () if printed else plots)
-        return Report({"report.md": text.encode()}, () if printed else plots, verdict(experiment))
-    return Report({"report.html": render(experiment, sections).encode()}, plots, verdict(experiment))
+        return Report(lambda: {"report.md": report_text(experiment, plots).encode()}, plots, words)
+    return Report(lambda: {"report.html": render(experiment, sections).encode()}, plots, words)
 
 
 def comparison_of(comparison: Comparison, form: str, *, printed: bool = False) -> Report:
     """A comparison in the same formats; its tables are those of all experiments, with a column `experiment`."""
     words = [*comparison.warnings, *comparison_words.verdict(comparison)]
     if form in _TABLES:
-        return Report(_tables(_all_frames(comparison), form), (), words)
+        return Report(lambda: _tables(_all_frames(comparison), form), (), words)
     sections = comparison_plots(comparison)
-    plots = [plot for section in sections.values() for plot in section]
+    plots = () if printed else [plot for section in sections.values() for plot in section]
     if form == "json":
-        return Report({"comparison.json": _json(_comparison_data(comparison, sections))}, (), words)
+        return Report(lambda: {"comparison.json": _json(_comparison_data(comparison, sections))}, (), words)
     if form == "md":
-        text = comparison_text(comparison, () if printed else plots)
-        return Report({"comparison.md": text.encode()}, () if printed else plots, words)
-    return Report({"comparison.html": render_comparison(comparison, sections).encode()}, plots, words)
+        return Report(lambda: {"comparison.md": comparison_text(comparison, plots).encode()}, plots, words)
+    return Report(lambda: {"comparison.html": render_comparison(comparison, sections).encode()}, plots, words)
 
 
 def _data(experiment: Experiment, sections: Sections) -> dict[str, Any]:
@@ -137,12 +141,18 @@ def _comparison_data(comparison: Comparison, sections: Sections) -> dict[str, An
     }
 
 
+def _frames(experiment: Experiment) -> dict[str, pd.DataFrame]:
+    return {"trials": experiment.trials, "reports": experiment.with_configs(experiment.reports)}
+
+
 def _all_frames(comparison: Comparison) -> dict[str, pd.DataFrame]:
-    def together(frame_of: Callable[[Experiment], pd.DataFrame]) -> pd.DataFrame:
-        frames = {entry.label: frame_of(entry.experiment) for entry in comparison.entries}
+    every = {entry.label: _frames(entry.experiment) for entry in comparison.entries}
+
+    def together(name: str) -> pd.DataFrame:
+        frames = {label: frames[name] for label, frames in every.items()}
         return pd.concat(frames, names=[EXPERIMENT, None]).reset_index(EXPERIMENT).reset_index(drop=True)
 
-    return {"trials": together(lambda one: one.trials), "reports": together(lambda one: one.reports)}
+    return {"trials": together("trials"), "reports": together("reports")}
 
 
 def _plots(sections: Sections) -> dict[str, list[dict[str, Any]]]:

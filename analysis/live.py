@@ -223,7 +223,7 @@ def _page(places: Sequence[str]) -> tuple[str, list[str]]:
             report = report_of(experiments[0], "html")
         else:
             report = comparison_of(compare(experiments), "html")
-    return next(iter(report.files.values())).decode(), [one.state for one in experiments]
+        return next(iter(report.files.values())).decode(), [one.state for one in experiments]
 
 
 def _asking(html: str, version: str) -> str:

@@ -152,9 +152,12 @@ def _write(report: "Report", out: Path) -> list[Path]:
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, content in report.files.items():
-            _replace(out / name, content)
-        figures = write_figures(report.plots, out / "figures", processes=_processes(report.plots))
+        figures = write_figures(
+            report.plots,
+            out / "figures",
+            processes=_processes(report.plots),
+            meanwhile=lambda: _write_files(report, out),
+        )
         return [*(out / name for name in report.files), *figures]
     except OSError as error:
         raise ExperimentError(
@@ -162,15 +165,16 @@ def _write(report: "Report", out: Path) -> list[Path]:
         ) from error
 
 
+def _write_files(report: "Report", out: Path) -> None:
+    for name, content in report.files.items():
+        unfinished = out / f".{name}.tmp"
+        unfinished.write_bytes(content)
+        unfinished.replace(out / name)
+
+
 def _processes(plots: "Sequence[Drawable]") -> int:
     """How many processes draw: one for every ten plots, at most one on each core."""
     return max(1, min(os.cpu_count() or 1, len(plots) // 10))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What all pages share: templates that escape every text, style, script, and figures as data."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.io import to_json
@@ -43,7 +43,7 @@ def _figures_json(plots: Iterable[Drawable]) -> Markup:
     A text that is read by hovering stands once, in `texts`, however many figures show its trial.
     """
     texts: dict[str, int] = {}
-    figures = {plot.name: json.loads(to_json(plot.plotly(), validate=False)) for plot in plots}
+    figures = {plot.name: orjson.loads(to_json(plot.plotly(), validate=False)) for plot in plots}
     for figure in figures.values():
         layout = figure["layout"]
         for name in ("title", "template", "width", "height"):
@@ -54,7 +54,7 @@ def _figures_json(plots: Iterable[Drawable]) -> Markup:
                 trace["hovertext"] = _numbered(trace["hovertext"], texts)
     templates = {"light": template(dark=False), "dark": template(dark=True)}
     document = {"figures": figures, "texts": list(texts), "templates": templates}
-    return Markup(json.dumps(document, separators=(",", ":")).replace("<", "\\u003c"))
+    return Markup(orjson.dumps(document).decode().replace("<", "\\u003c"))
 
 
 def _numbered(hovertext: Any, texts: dict[str, int]) -> Any:

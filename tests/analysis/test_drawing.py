@@ -1,5 +1,7 @@
 import math
+import multiprocessing
 import os
+import time
 import warnings
 from dataclasses import replace
 
@@ -203,6 +205,24 @@ def test_what_a_process_could_not_write_is_written_again_or_raises(heat_map, hos
     with pytest.raises(OSError, match="taken"):
         write_figures([heat_map, hostile], tmp_path / "taken", processes=2)
     assert capfd.readouterr().err == ""
+
+
+def test_others_draw_while_this_process_does_something_else_and_are_gone_when_that_fails(heat_map, hostile, tmp_path):
+    def until_drawn():
+        until = time.monotonic() + 60
+        while len(seen) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+            seen[:] = sorted(path.name for path in tmp_path.glob("[!.]*.svg"))
+
+    def fail():
+        raise ValueError("no page")
+
+    seen: list[str] = []
+    write_figures([heat_map, hostile], tmp_path, processes=2, meanwhile=until_drawn)
+    assert seen == ["hostile.svg", "pairs.svg"]
+    with pytest.raises(ValueError, match="no page"):
+        write_figures([heat_map], tmp_path, processes=2, meanwhile=fail)
+    assert not multiprocessing.active_children()
 
 
 def _only_in(process: int) -> Figure:
