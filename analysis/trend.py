@@ -36,6 +36,7 @@ def smooth(x: Sequence[float], y: Sequence[float]) -> Trend:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+    from threadpoolctl import threadpool_limits
 
     at, values = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(at) > TRIALS:
@@ -45,10 +46,10 @@ def smooth(x: Sequence[float], y: Sequence[float]) -> Trend:
     kernel = ConstantKernel(1.0, "fixed") + bend + WhiteKernel(0.3, (1e-4, 1e1))
     process = GaussianProcessRegressor(kernel, normalize_y=True)
     grid = np.linspace(at.min(), at.max(), POINTS)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):  # on matrices this small threads only wait for each other
         warnings.simplefilter("ignore", ConvergenceWarning)
         process.fit(at[:, None], values)
-    mean, deviation = process.predict(grid[:, None], return_std=True)
+        mean, deviation = process.predict(grid[:, None], return_std=True)
     noise = process.kernel_.k2.noise_level * values.std() ** 2
     band = CERTAIN * np.sqrt(np.maximum(deviation**2 - noise, 0.0))
     return Trend(grid, mean, mean - band, mean + band)
