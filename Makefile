@@ -43,7 +43,7 @@ demo: setup ## search on the built-in faces, then write the report
 	@echo "all trials    $(BIN)/tensorboard --logdir results/demo/tensorboard"
 
 test: setup ## run all tests; PYTEST_FLAGS="-m 'not e2e'" for the quick ones
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 lint: setup ## ruff (rules and format) and mypy (strict)
 	@$(BIN)/ruff check .

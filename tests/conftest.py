@@ -16,6 +16,26 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+ROOT = Path(__file__).resolve().parent
+LONGEST = [
+    ROOT / "cluster" / "test_on_prem.py",
+    ROOT / "search" / "test_run.py",
+    ROOT / "search" / "test_resume_run.py",
+    ROOT / "search" / "test_bucket_run.py",
+]
+"""The files that take minutes, in the order in which they are best begun."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first: of two processes, none then waits for the other's last file.
+
+    After those follow the other files with `e2e` tests, and the quick ones fill what is left.
+    """
+    rank = {path: place for place, path in enumerate(LONGEST)}
+    slow = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: (rank.get(item.path, len(rank)), item.path not in slow))
+
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ import pytest
 
 from search.ledger import TrialRecord, read_ledger, read_trials, search_state
 from search.run import main
+from trainable.data.store import Store
+from trainable.training.predictor import ZeroShotPredictor
 
 pytestmark = pytest.mark.e2e
 
@@ -71,6 +73,7 @@ def test_each_algorithm_runs_to_its_end(bench: Bench, algorithm: str, capfd: pyt
         file.name for file in (bench.storage / "x" / "best").iterdir()
     }
     check_best_model(bench, best)
+    check_best_weights(bench, best)
     check_manifest(bench.read("x", "experiment.json"), algorithm)
     output = capfd.readouterr().out
     assert "glance-report" in output
@@ -87,6 +90,16 @@ def check_best_model(bench: Bench, best: dict[str, Any]) -> None:
     assert (run / "projector_config.pbtxt").is_file()
 
 
+def check_best_weights(bench: Bench, best: dict[str, Any]) -> None:
+    """Loaded as a user loads them, they give the test accuracy."""
+    store = Store.open(bench.faces)
+    split = store.split("test")
+    predictor = ZeroShotPredictor.load(bench.storage / "x" / "best")
+    predicted = predictor.predict(split.images, store.manifest.seen_classes).argmax(axis=1)
+    labels = [store.manifest.seen_classes.index(store.manifest.classes[label]) for label in split.labels]
+    assert (predicted == labels).mean() == pytest.approx(best["metrics"]["test_accuracy"])
+
+
 def check_manifest(manifest: dict[str, Any], algorithm: str) -> None:
     assert manifest["algorithm"] == algorithm
     assert manifest["scheduler"] == ("none" if algorithm == "random" else "asha")
@@ -97,24 +110,10 @@ def check_manifest(manifest: dict[str, Any], algorithm: str) -> None:
     assert manifest["dataset"]["counts"]["test"]["angry"] == 10
 
 
-def test_weights_in_best_give_the_test_accuracy_in_best_json(bench: Bench, faces: Path) -> None:
-    from trainable.data.store import Store
-    from trainable.training.predictor import ZeroShotPredictor
-
-    assert bench.run("x", "--algo", "random", "--trials", "1", "--set", "epoch_samples=280") == 0
-    store = Store.open(faces)
-    split = store.split("test")
-    predictor = ZeroShotPredictor.load(bench.storage / "x" / "best")
-    predicted = predictor.predict(split.images, store.manifest.seen_classes).argmax(axis=1)
-    labels = [store.manifest.seen_classes.index(store.manifest.classes[label]) for label in split.labels]
-
-    assert (predicted == labels).mean() == pytest.approx(bench.read("x", "best.json")["metrics"]["test_accuracy"])
-
-
 def test_diverged_trials_are_failed_with_their_reason_and_none_is_best(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    diverging = ["--set", "learning_rate=choice(1e-3,1e30)", "--set", "epoch_samples=128", "--seed", "1"]
+    diverging = ["--set", "learning_rate=choice(1e-3,1e30)", "--max-epochs", "1", "--seed", "1"]
     assert bench.run("x", "--algo", "random", "--trials", "8", *diverging) == 0
     by_rate: dict[float, set[str]] = {}
     for trial in bench.trials("x"):
@@ -155,7 +154,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(bench: Benc
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    epochs = ["--max-epochs", "6", "--set", "epoch_samples=280"]
+    epochs = ["--max-epochs", "6", "--set", "epoch_samples=128"]
     assert bench.run("x", "--algo", "random", "--trials", "2", *epochs, "--max-failures", "1") == 0
     killer.join()
 
@@ -207,13 +206,13 @@ def test_a_time_budget_ends_the_search_in_order(bench: Bench) -> None:
 def test_a_budget_of_hours_ends_the_search_in_order_and_counts_what_was_spent_before(
     bench: Bench, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--algo", "random", "--trials", "99", "--max-epochs", "99", "--budget-hours", "0.002"]
+    asked = ["--algo", "random", "--trials", "99", "--max-epochs", "99", "--budget-hours", "0.0005"]
     assert bench.run("x", *asked, "--price-per-hour", "1000") in (0, 1)
     assert bench.state("x") == "BUDGET"
     output = " ".join(capfd.readouterr().out.split())
     assert "The budget of hours is used up" in output
     (hours,) = re.findall(r"Cost: ([\d.]+) CPU-hours", output)
-    assert float(hours) >= 0.002
+    assert float(hours) >= 0.0005
     assert "in money, at 1000 an hour." in output
     ran = [(trial.trial_id, trial.attempts) for trial in bench.trials("x")]
 
@@ -221,10 +220,10 @@ def test_a_budget_of_hours_ends_the_search_in_order_and_counts_what_was_spent_be
     assert main(resume) in (0, 1)
     assert bench.state("x") == "BUDGET"
     assert [(trial.trial_id, trial.attempts) for trial in bench.trials("x")] == ran
-    assert main([*resume, "--budget-hours", f"{float(hours) + 0.004:.3f}"]) in (0, 1)
+    assert main([*resume, "--budget-hours", f"{float(hours) + 0.001:.4f}"]) in (0, 1)
     assert bench.state("x") == "BUDGET"
     assert sum(trial.attempts for trial in bench.trials("x")) > sum(attempts for _, attempts in ran)
-    assert sum(trial.slot_time.spent["CPU"] for trial in bench.trials("x")) >= 0.004 * 3600
+    assert sum(trial.slot_time.spent["CPU"] for trial in bench.trials("x")) >= 0.001 * 3600
 
 
 @pytest.mark.parametrize(
