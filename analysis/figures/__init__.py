@@ -27,8 +27,13 @@ from analysis.plot import Drawable, HeatMap, Plot
 from analysis.summary import failures
 from analysis.trade_off import trade_offs
 
-CURVES = ("val_accuracy", "train_accuracy", "val_loss", "train_loss")
-"""What every report shows by epoch: training beside validation."""
+CURVES = {
+    "val_accuracy": "train_accuracy",
+    "train_accuracy": "val_accuracy",
+    "val_loss": "train_loss",
+    "train_loss": "val_loss",
+}
+"""What every report shows by epoch, and what stands beside it: training beside validation."""
 
 
 def plots_of(experiment: Experiment) -> dict[str, list[Drawable]]:
@@ -73,7 +78,14 @@ def _of_hyperparameters(experiment: Experiment) -> dict[str, Sequence[Drawable]]
 def _of_curves(experiment: Experiment) -> list[Drawable]:
     rungs = rungs_of(experiment.manifest)
     return [
-        curves(experiment.reports, experiment.trials, column, rungs=rungs, chance=experiment.chance_of(column))
+        curves(
+            experiment.reports,
+            experiment.trials,
+            column,
+            rungs=rungs,
+            chance=experiment.chance_of(column),
+            beside=CURVES.get(column, ""),
+        )
         for column in dict.fromkeys((experiment.metric, *CURVES))
     ]
 

@@ -1,9 +1,9 @@
 """Learning curves of all trials."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from analysis.figures.common import LEGEND, ROLES, chance_mark, padded, report_hover, sentence, spreads, thin
@@ -32,11 +32,12 @@ def curves(
     With `beside`, a column of the same quantity whose curves stand beside these, both are drawn over one range: unless
     one of the two has values so large that they would flatten the other's curves.
     """
-    usable = reports[["number", "epoch", column]].dropna() if column in reports else reports.iloc[:0]
+    usable = reports.reindex(columns=["number", "epoch", column]).dropna()
     marks = chance_mark(column, chance)
     reported = trials[trials["number"].isin(usable["number"])]
     per_trial = max(1.0, len(usable) / max(1, len(reported)))
     shown, note = thin(reported, int(CURVE_POINTS / per_trial))
+    usable = usable[usable["number"].isin(shown["number"])]
     named = shown[shown["rank"] <= NAMED].sort_values("rank", ascending=False)
     crowd = shown[~shown["number"].isin(named["number"])]
     series = [
@@ -75,11 +76,13 @@ def _axis(reports: pd.DataFrame, column: str, beside: str, marks: Sequence[Mark]
 
 def _lines(name: str, reports: pd.DataFrame, trials: pd.DataFrame, column: str, role: Role) -> Series:
     """Curves of several trials as one series, with a gap after each."""
-    x: list[float] = []
-    y: list[float] = []
-    hover: list[str] = []
-    for _, group in reports[reports["number"].isin(trials["number"])].groupby("number"):
-        x += [*group["epoch"].astype(float), math.nan]
-        y += [*group[column], math.nan]
-        hover += [*report_hover(group, column), ""]
-    return Series(name=name, style="lines", role=role, x=x[:-1], y=y[:-1], hover=hover[:-1])
+    own = reports[reports["number"].isin(trials["number"])].sort_values("number", kind="stable")
+    gaps = np.flatnonzero(np.diff(own["number"])) + 1
+    return Series(
+        name=name,
+        style="lines",
+        role=role,
+        x=np.insert(own["epoch"].to_numpy(float), gaps, np.nan).tolist(),
+        y=np.insert(own[column].to_numpy(float), gaps, np.nan).tolist(),
+        hover=np.insert(np.array(report_hover(own, column), dtype=object), gaps, "").tolist(),
+    )
