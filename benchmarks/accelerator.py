@@ -180,10 +180,10 @@ def toy_cases(folder: Path) -> list[Case]:
         weight_init="trunc_normal",
     )
     tiny = TrialConfig(image_tower="vit-tiny")
-    short: dict[str, Any] = {"first_batch": 8, "largest_batch": 16, "block_seconds": 0}
+    short: dict[str, Any] = {"first_batch": 8, "block_seconds": 0}
     return [
-        Case(name="vit-tiny, 12 px", config=tiny, image_size=12, channels=1, **short),
-        Case(name="toy ViT, 16 px", config=config, image_size=16, channels=3, **short),
+        Case(name="vit-tiny, 12 px", config=tiny, image_size=12, channels=1, largest_batch=8, **short),
+        Case(name="toy ViT, 16 px", config=config, image_size=16, channels=3, largest_batch=16, **short),
     ]
 
 

@@ -139,6 +139,7 @@ def test_a_gpu_without_bf16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))  # no C++ compiler
     monkeypatch.setattr(tower_options, "require_compiler", lambda device: None)
+    monkeypatch.setattr(accelerator, "REPEATS", 1)
 
     assert main(["--device", "cpu"]) == 0
 
