@@ -31,6 +31,8 @@ RAY = Path(sys.executable).with_name("ray")
 NETWORK = "10.77.0"
 MACHINES = {"head": f"{NETWORK}.10", "worker-1": f"{NETWORK}.11", "worker-2": f"{NETWORK}.12"}
 LIMIT_SECONDS = 180
+LOOK_SECONDS = 3
+"""Between two looks by SSH at what the machines run: each costs all of them as much as a second of their work."""
 NOTICE_SECONDS = 15
 """After so long without their head the workers end; by default a minute."""
 SEARCH = [
@@ -49,13 +51,13 @@ CLASSES, PICTURES = 7, 40
 ALONE = ["unshare", "--net", "--pid", "--mount", "--uts", "--fork", "--mount-proc", "--kill-child"]
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, within the limit."""
+def until(condition: Callable[[], bool], what: str, every: float = 0.2) -> None:
+    """Wait for a condition, within the limit; look at it every so many seconds."""
     deadline = time.monotonic() + LIMIT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {LIMIT_SECONDS} s for {what}")
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 def say(text: str, *, began: float = time.monotonic()) -> None:
@@ -234,7 +236,7 @@ def main(folder: Path) -> dict[str, object]:
         run(RAY, "up", "--yes", "--no-config-cache", file)
         say("ray up is through")
         try:
-            until(lambda: raylets(key) == dict.fromkeys(MACHINES, 1), "all three machines to run Ray")
+            until(lambda: raylets(key) == dict.fromkeys(MACHINES, 1), "all three machines to run Ray", LOOK_SECONDS)
         except TimeoutError:
             say(f"raylets: {raylets(key)}")
             say(on(key, MACHINES["head"], "tail -n 30 /tmp/ray/session_latest/logs/monitor.*").stdout)
@@ -261,7 +263,7 @@ def main(folder: Path) -> dict[str, object]:
         say("the report is here")
         run(RAY, "down", "--yes", file)
         say(f"ray down is through; raylets: {raylets(key)}")
-        until(lambda: not any(raylets(key).values()), "Ray to end on all machines")
+        until(lambda: not any(raylets(key).values()), "Ray to end on all machines", LOOK_SECONDS)
         left = raylets(key)
         say(f"raylets left: {left}")
     return {"said": said, "report": report, "left": left}
