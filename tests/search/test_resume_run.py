@@ -55,18 +55,30 @@ def run_until_killed(argv: list[str], experiment: Path, reports: int, address: s
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def lived(faces: Path, ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that came to its end in one go."""
+    storage = tmp_path_factory.mktemp("lived")
+    assert main(arguments(faces, storage)) == 0
+    return storage / "x"
+
+
 @pytest.mark.usefixtures("free_resources")
 def test_a_search_whose_driver_is_killed_twice_tells_what_one_that_lived_tells(
-    faces: Path, tmp_path: Path, ray_cluster: str, eventually: Eventually, capfd: pytest.CaptureFixture[str]
+    lived: Path,
+    faces: Path,
+    tmp_path: Path,
+    ray_cluster: str,
+    eventually: Eventually,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(arguments(faces, tmp_path / "lived")) == 0
     experiment = tmp_path / "killed" / "x"
     run_until_killed(arguments(faces, tmp_path / "killed"), experiment, 2, ray_cluster, eventually)
     run_until_killed(["--resume", str(experiment)], experiment, 5, ray_cluster, eventually)
     assert search_state(read_ledger(experiment / LEDGER_NAME)) == "RUNNING"
 
     assert main(["--resume", str(experiment)]) == 0
-    assert told(experiment) == told(tmp_path / "lived" / "x")
+    assert told(experiment) == told(lived)
     assert search_state(read_ledger(experiment / LEDGER_NAME)) == "COMPLETED"
     assert (experiment / "best" / "model.safetensors").exists()
     assert "The search is complete." in capfd.readouterr().out
@@ -85,15 +97,11 @@ def test_a_search_that_is_complete_goes_on_where_more_trials_are_asked_for(faces
     assert len({trial.config["learning_rate"] for trial in trials}) == 5
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_only_one_driver_may_go_on_with_a_search(
-    faces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_only_one_driver_may_go_on_with_a_search(lived: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from search.ledger import LedgerWriter
 
-    assert main(arguments(faces, tmp_path, "--trials", "1", "--max-epochs", "1")) == 0
-    with LedgerWriter(tmp_path / "x" / LEDGER_NAME):
-        assert main(["--resume", str(tmp_path / "x"), "--trials", "2"]) == 2
+    with LedgerWriter(lived / LEDGER_NAME):
+        assert main(["--resume", str(lived), "--trials", "7"]) == 2
 
     assert "only one search may write to" in capfd.readouterr().err
 
