@@ -10,7 +10,7 @@ from analysis.figures.common import LEGEND, ROLES, chance_mark, padded, report_h
 from analysis.hyperparameters import words
 from analysis.plot import Axis, Mark, Plot, Role, Series
 
-CURVE_POINTS = 12_000
+CURVE_POINTS = 3_000
 """Most reports that one plot of curves shows."""
 NAMED = 3
 """How many of the best trials stand out by name."""

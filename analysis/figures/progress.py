@@ -11,7 +11,7 @@ from analysis.hyperparameters import words
 from analysis.plot import Axis, Plot, Series
 from analysis.summary import best_so_far
 
-REPORTS = 12_000
+REPORTS = 3_000
 """Most reports that the plot shows."""
 
 Spent = Literal["time", "trials", "epochs", "hours"]

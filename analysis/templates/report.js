@@ -27,27 +27,38 @@
     return figure;
   };
 
-  const drawn = new Set();
-  const draw = (place) => {
-    if (drawn.has(place)) return;
-    drawn.add(place);
-    const { data, layout } = figureOf(place);
-    Plotly.newPlot(place, data, { ...layout, ...narrow(layout), template: template() }, settings);
+  const painted = new Map();
+  const show = (place) => {
+    const before = painted.get(place);
+    painted.set(place, isDark());
+    if (before === undefined) {
+      const { data, layout } = figureOf(place);
+      Plotly.newPlot(place, data, { ...layout, ...narrow(layout), template: template() }, settings);
+    } else if (before !== isDark()) {
+      Plotly.relayout(place, { template: template() });
+    }
   };
   const places = Array.from(document.querySelectorAll(".plot")).filter((place) => place.id.slice("plot-".length) in page.figures);
+  const nearby = new Set();
+  let waiting = false;
+  const showNext = () => {
+    const next = [...nearby].find((place) => painted.get(place) !== isDark());
+    waiting = next !== undefined;
+    if (!waiting) return;
+    requestAnimationFrame(() => setTimeout(showNext));
+    show(next);
+  };
+  const showNearby = () => { if (!waiting) showNext(); };
   const near = new IntersectionObserver((entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      near.unobserve(target);
-      draw(target);
-    }
+    entries.forEach(({ isIntersecting, target }) => (isIntersecting ? nearby.add(target) : nearby.delete(target)));
+    showNearby();
   }, { rootMargin: "800px 0px" });
   places.forEach((place) => near.observe(place));
 
   const toggle = document.createElement("button");
   const repaint = () => {
     toggle.textContent = isDark() ? "Light" : "Dark";
-    drawn.forEach((place) => Plotly.relayout(place, { template: template() }));
+    showNearby();
   };
   toggle.type = "button";
   toggle.className = "theme";
@@ -65,15 +76,18 @@
   addEventListener("beforeprint", () => {
     printing = true;
     places.forEach((place) => {
-      draw(place);
+      show(place);
       const [width, height] = place.closest(".wide") ? PAPER.whole : PAPER.half;
-      Plotly.relayout(place, { template: template(), width, height });
+      Plotly.relayout(place, { width, height });
     });
     document.querySelectorAll("details").forEach((one) => { one.open = true; });
   });
   addEventListener("afterprint", () => {
     printing = false;
-    places.forEach((place) => Plotly.relayout(place, { template: template(), width: null, height: null, autosize: true }));
+    places.forEach((place) => {
+      show(place);
+      Plotly.relayout(place, { width: null, height: null, autosize: true });
+    });
   });
 
   const copy = async (text, block) => {
