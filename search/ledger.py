@@ -319,11 +319,11 @@ class _Folded:
                 confirms=event.get("confirms"),
                 created_time=event["time"],
             )
-        elif kind in _FOLDS:
-            if trial_id not in self.trials:
-                raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
-            _FOLDS[kind](self.trials[trial_id], event)
         trial = self.trials.get(trial_id)
+        if kind in _FOLDS:
+            if trial is None:
+                raise ExperimentError(f"a trial must be created before its {kind!r} event, but {trial_id!r} was not.")
+            _FOLDS[kind](trial, event)
         self.slots.apply(event, trial.slot_time if trial else None, len(trial.reports) if trial else 0)
 
 

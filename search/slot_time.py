@@ -60,9 +60,10 @@ class SlotTime:
     def report(self, time: float, *, kept: int) -> None:
         """An epoch is over; of the reports before it, the first `kept` still count."""
         self._count(time)
-        for unit, seconds in self.by_report[kept:]:
+        while len(self.by_report) > kept:
+            unit, seconds = self.by_report.pop()
             self.lost[unit] += seconds
-        self.by_report[kept:] = [((self.slot or Slot()).unit, self.kept + self.unreported)]
+        self.by_report.append(((self.slot or Slot()).unit, self.kept + self.unreported))
         self.kept = self.unreported = 0.0
 
     def save(self, time: float) -> None:
@@ -83,11 +84,11 @@ class SlotTime:
         self.slot, self.unreported = None, 0.0
 
     def _count(self, time: float) -> None:
-        if self.slot is not None:
+        if self.slot is not None and time > self.counted_time:
             seconds = self._since(time)
             self.spent[self.slot.unit] += seconds
             self.unreported += seconds
-            self.counted_time = max(time, self.counted_time)
+            self.counted_time = time
 
     def _since(self, time: float) -> float:
         return self.slot.units * max(0.0, time - self.counted_time) if self.slot else 0.0
@@ -108,14 +109,15 @@ class Slots:
 
     def apply(self, event: Mapping[str, Any], trial: SlotTime | None, reports: int) -> None:
         """Take in the next event; of its trial, where it has one, the slot time and the number of reports after it."""
-        time = event["time"]
-        if event["event"] == "search_started":
+        kind, time = event["event"], event["time"]
+        if kind == "search_started":
             self._cut_off(self._time)
             self._slot, self._time = _slot_of(event), time
             return
-        self._spent[self._slot.unit] += self._since(time)
-        self._time = max(time, self._time)
-        if event["event"] == "search_ended":
+        if time > self._time:
+            self._spent[self._slot.unit] += self._since(time)
+            self._time = time
+        if kind == "search_ended":
             self._cut_off(time)
         elif trial is not None:
             self._of_trial(event, trial, reports)
@@ -123,13 +125,13 @@ class Slots:
     def _of_trial(self, event: Mapping[str, Any], trial: SlotTime, reports: int) -> None:
         trial_id, time = event["trial_id"], event["time"]
         match event["event"]:
-            case "started":
-                trial.take(self._slot, time)
-                self._holders[trial_id] = trial
             case "report":
                 trial.report(time, kept=reports - 1)
             case "saved":
                 trial.save(time)
+            case "started":
+                trial.take(self._slot, time)
+                self._holders[trial_id] = trial
             case "paused" | "ended":
                 trial.give_back(time)
                 self._holders.pop(trial_id, None)
