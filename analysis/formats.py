@@ -29,6 +29,8 @@ EXPERIMENT = "experiment"
 """The column that says of which experiment a row is, where several are compared."""
 
 Sections = Mapping[str, Sequence[Drawable]]
+Begin = Callable[[Sequence[Drawable]], object]
+"""Begins to draw figures; it is called with some of them as soon as they are known."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +50,37 @@ class Report:
         return self.render()
 
 
-def report_of(experiment: Experiment, form: str, *, printed: bool = False) -> Report:
+def report_of(experiment: Experiment, form: str, *, printed: bool = False, begin: Begin = lambda plots: None) -> Report:
     """The report of one experiment as `html`, `md`, `json`, `csv` or `parquet`; what is printed has no figures."""
     words = verdict(experiment)
     if form in _TABLES:
         return Report(lambda: _tables(_frames(experiment), form), (), words)
-    sections = plots_of(experiment)
-    plots = () if printed else [plot for section in sections.values() for plot in section]
     if form == "json":
-        return Report(lambda: {"report.json": _json(_data(experiment, sections))}, (), words)
+        return Report(lambda: {"report.json": _json(_data(experiment, plots_of(experiment)))}, (), words)
+    if printed:
+        return Report(lambda: {"report.md": report_text(experiment, ()).encode()}, (), words)
+    sections = plots_of(experiment, begin)
+    plots = [plot for section in sections.values() for plot in section]
     if form == "md":
         return Report(lambda: {"report.md": report_text(experiment, plots).encode()}, plots, words)
     return Report(lambda: {"report.html": render(experiment, sections).encode()}, plots, words)
 
 
-def comparison_of(comparison: Comparison, form: str, *, printed: bool = False) -> Report:
+def comparison_of(
+    comparison: Comparison, form: str, *, printed: bool = False, begin: Begin = lambda plots: None
+) -> Report:
     """A comparison in the same formats; its tables are those of all experiments, with a column `experiment`."""
     words = [*comparison.warnings, *comparison_words.verdict(comparison)]
     if form in _TABLES:
         return Report(lambda: _tables(_all_frames(comparison), form), (), words)
-    sections = comparison_plots(comparison)
-    plots = () if printed else [plot for section in sections.values() for plot in section]
     if form == "json":
-        return Report(lambda: {"comparison.json": _json(_comparison_data(comparison, sections))}, (), words)
+        document = _comparison_data(comparison, comparison_plots(comparison))
+        return Report(lambda: {"comparison.json": _json(document)}, (), words)
+    if printed:
+        return Report(lambda: {"comparison.md": comparison_text(comparison, ()).encode()}, (), words)
+    sections = comparison_plots(comparison)
+    plots = [plot for section in sections.values() for plot in section]
+    begin(plots)
     if form == "md":
         return Report(lambda: {"comparison.md": comparison_text(comparison, plots).encode()}, plots, words)
     return Report(lambda: {"comparison.html": render_comparison(comparison, sections).encode()}, plots, words)

@@ -23,13 +23,14 @@ from trainable.files import user_path
 from trainable.storage.storage import is_remote, open_storage
 
 if TYPE_CHECKING:
+    from analysis.figures.files import FigureWriter
     from analysis.formats import Report
     from analysis.frames import Experiment
-    from analysis.plot import Drawable
 
 FORMATS = ("html", "md", "json", "csv", "parquet")
 PRINTED = ("md", "json")
 """Formats of one text, which can also be printed."""
+FIGURES = "figures"
 LOOPBACK = "127.0.0.1"
 
 
@@ -43,11 +44,13 @@ def write_report(experiment: Path, out: Path | None = None) -> Path:
 
     Raises `ExperimentError` where the folder holds no experiment, or `out` cannot be written.
     """
+    from analysis.figures.files import FigureWriter
     from analysis.formats import report_of
     from analysis.frames import load_experiment
 
-    report = report_of(load_experiment(experiment), "html")
-    _write(report, folder := experiment if out is None else out)
+    folder = experiment if out is None else out
+    with FigureWriter(folder / FIGURES) as figures:
+        _write(report_of(load_experiment(experiment), "html", begin=figures.add), figures, folder)
     return folder / "report.html"
 
 
@@ -108,6 +111,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace, stack: ExitStack) -> int:
     from analysis.comparison import compare
+    from analysis.figures.files import FigureWriter
     from analysis.formats import comparison_of, report_of
     from analysis.frames import no_collection
     from analysis.sources import opened
@@ -115,15 +119,16 @@ def _report(arguments: argparse.Namespace, stack: ExitStack) -> int:
     stack.enter_context(no_collection())
     experiments = [stack.enter_context(opened(place)) for place in arguments.experiments]
     form, printed = arguments.format or "html", arguments.out == "-"
+    folder = user_path(arguments.out) if arguments.out else experiments[0].path
+    figures = stack.enter_context(FigureWriter(folder / FIGURES, processes=os.cpu_count() or 1))
     if len(experiments) > 1:
-        report = comparison_of(compare(experiments), form, printed=printed)
+        report = comparison_of(compare(experiments), form, printed=printed, begin=figures.add)
     else:
-        report = report_of(experiments[0], form, printed=printed)
+        report = report_of(experiments[0], form, printed=printed, begin=figures.add)
     if printed:
         sys.stdout.write(next(iter(report.files.values())).decode())
         return 0
-    folder = user_path(arguments.out) if arguments.out else experiments[0].path
-    written = _write(report, folder)
+    written = _write(report, figures, folder)
     if not arguments.out and is_remote(arguments.experiments[0]):
         _put(experiments[0], written)
     _tell(report, arguments.out or experiments[0].place)
@@ -143,38 +148,22 @@ def _tell(report: "Report", place: str) -> None:
     for name in report.files:
         print(f"{Path(name).stem:<8} {place}/{name}")
     if report.plots:
-        print(f"figures  {place}/figures")
+        print(f"figures  {place}/{FIGURES}")
 
 
-def _write(report: "Report", out: Path) -> list[Path]:
-    """Write the files and the figures of a report; returns their paths."""
-    from analysis.figures.files import write_figures
-
+def _write(report: "Report", figures: "FigureWriter", out: Path) -> list[Path]:
+    """Write the files of a report, and finish its figures; returns their paths."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        figures = write_figures(
-            report.plots,
-            out / "figures",
-            processes=_processes(report.plots),
-            meanwhile=lambda: _write_files(report, out),
-        )
-        return [*(out / name for name in report.files), *figures]
+        for name, content in report.files.items():
+            unfinished = out / f".{name}.tmp"
+            unfinished.write_bytes(content)
+            unfinished.replace(out / name)
+        return [*(out / name for name in report.files), *figures.finish()]
     except OSError as error:
         raise ExperimentError(
             f"the report's folder must be writable, but {out}: {error.strerror}. Choose another with --out."
         ) from error
-
-
-def _write_files(report: "Report", out: Path) -> None:
-    for name, content in report.files.items():
-        unfinished = out / f".{name}.tmp"
-        unfinished.write_bytes(content)
-        unfinished.replace(out / name)
-
-
-def _processes(plots: "Sequence[Drawable]") -> int:
-    """How many processes draw: one for every ten plots, at most one on each core."""
-    return max(1, min(os.cpu_count() or 1, len(plots) // 10))
 
 
 if __name__ == "__main__":

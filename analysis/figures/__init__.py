@@ -3,7 +3,7 @@
 `plot.plotly()` and `plot.matplotlib()` draw it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from analysis.best_model import best_model_plots
 from analysis.comparable import comparable_of
@@ -36,15 +36,30 @@ CURVES = {
 """What every report shows by epoch, and what stands beside it: training beside validation."""
 
 
-def plots_of(experiment: Experiment) -> dict[str, list[Drawable]]:
+def plots_of(
+    experiment: Experiment, begin: Callable[[Sequence[Drawable]], object] = lambda plots: None
+) -> dict[str, list[Drawable]]:
     """Every plot of the report by section.
 
     `hyperparameters`, `importance`, `trade_off`, `curves`, `rungs`, `progress`, `slots`, `failures`, `best_model`.
-    Empty plots are left out, and that of the failures where all failed alike.
+    Empty plots are left out, and that of the failures where all failed alike. `begin` gets some plots as soon as there
+    are any, then the rest.
     """
+    sooner = _shown(_sooner(experiment))
+    begin([plot for plots in sooner.values() for plot in plots])
+    later = _shown(_of_hyperparameters(experiment))
+    begin([plot for plots in later.values() for plot in plots])
+    return {**later, **sooner}
+
+
+def _shown(sections: Mapping[str, Sequence[Drawable]]) -> dict[str, list[Drawable]]:
+    return {name: [plot for plot in plots if _shows(plot)] for name, plots in sections.items()}
+
+
+def _sooner(experiment: Experiment) -> dict[str, Sequence[Drawable]]:
+    """All but what hyperparameters do, which takes fits."""
     trials = experiment.trials
-    sections: dict[str, Sequence[Drawable]] = {
-        **_of_hyperparameters(experiment),
+    return {
         "trade_off": trade_offs(experiment),
         "curves": _of_curves(experiment),
         "rungs": [survivors(trials, _max_epochs(experiment), rungs_of(experiment.manifest))],
@@ -53,7 +68,6 @@ def plots_of(experiment: Experiment) -> dict[str, list[Drawable]]:
         "failures": [failure_counts(trials)] if len(failures(trials)) > 1 else [],
         "best_model": best_model_plots(experiment),
     }
-    return {name: [plot for plot in plots if _shows(plot)] for name, plots in sections.items()}
 
 
 def _of_hyperparameters(experiment: Experiment) -> dict[str, Sequence[Drawable]]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis import fonts
 from analysis.figures import against, curves, failure_counts
-from analysis.figures.files import write_figures
+from analysis.figures.files import FigureWriter, write_figures
 from analysis.frames import load_experiment
 from analysis.plot import Axis, HeatMap, Note, Plot, Series
 from analysis.theme import LIGHT, LIGHT_SCALE
@@ -189,40 +189,57 @@ def test_figures_are_written_as_png_and_svg(heat_map, hostile, tmp_path):
     assert (tmp_path / "hostile.svg").read_text() == svg
 
 
-def test_several_processes_write_the_same_figures(heat_map, hostile, tmp_path):
-    alone = write_figures([heat_map, hostile], tmp_path / "alone")
-    together = write_figures([heat_map, hostile], tmp_path / "together", processes=2)
+def test_several_processes_write_the_same_figures(plots, tmp_path):
+    alone = write_figures(plots, tmp_path / "alone")
+    with FigureWriter(tmp_path / "together", processes=3) as writer:
+        writer.add(plots[:5])
+        writer.add(plots[5:])
+        together = writer.finish()
     assert [path.name for path in together] == [path.name for path in alone]
     assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
 
 
-def test_what_a_process_could_not_write_is_written_again_or_raises(heat_map, hostile, tmp_path, monkeypatch, capfd):
+def test_what_a_process_could_not_write_is_written_again_or_raises(plots, tmp_path, monkeypatch, capfd):
     parent = os.getpid()
-    monkeypatch.setattr(type(hostile), "matplotlib", lambda plot: _only_in(parent))
-    written = write_figures([heat_map, hostile], tmp_path, processes=2)
-    assert all(path.exists() for path in written)
+    monkeypatch.setattr(type(plots[0]), "matplotlib", lambda plot: _only_in(parent))
+    with FigureWriter(tmp_path / "there", processes=2) as writer:
+        writer.add(plots)
+        until(multiprocessing.active_children, 0)
+        assert all(path.exists() for path in writer.finish())
     (tmp_path / "taken").write_bytes(b"")
-    with pytest.raises(OSError, match="taken"):
-        write_figures([heat_map, hostile], tmp_path / "taken", processes=2)
+    with FigureWriter(tmp_path / "taken", processes=2) as writer:
+        writer.add(plots)
+        with pytest.raises(OSError, match="taken"):
+            writer.finish()
     assert capfd.readouterr().err == ""
 
 
-def test_others_draw_while_this_process_does_something_else_and_are_gone_when_that_fails(heat_map, hostile, tmp_path):
-    def until_drawn():
-        until = time.monotonic() + 60
-        while len(seen) < 2 and time.monotonic() < until:
-            time.sleep(0.01)
-            seen[:] = sorted(path.name for path in tmp_path.glob("[!.]*.svg"))
+def test_others_draw_while_this_process_does_something_else_and_stop_when_it_fails(plots, tmp_path):
+    with FigureWriter(tmp_path / "drawn", processes=2) as writer:
+        writer.add(plots)
+        until(lambda: list((tmp_path / "drawn").glob("[!.]*.svg")), len(plots))
+    with pytest.raises(ValueError, match="no page"):
+        fail_while_drawing(plots * 20, tmp_path / "cut")
+    assert not multiprocessing.active_children()
+    assert len(list((tmp_path / "cut").glob("[!.]*.svg"))) < len(plots)
 
-    def fail():
+
+def fail_while_drawing(plots, folder):
+    with FigureWriter(folder, processes=2) as writer:
+        writer.add(plots)
         raise ValueError("no page")
 
-    seen: list[str] = []
-    write_figures([heat_map, hostile], tmp_path, processes=2, meanwhile=until_drawn)
-    assert seen == ["hostile.svg", "pairs.svg"]
-    with pytest.raises(ValueError, match="no page"):
-        write_figures([heat_map], tmp_path, processes=2, meanwhile=fail)
-    assert not multiprocessing.active_children()
+
+@pytest.fixture
+def plots(hostile):
+    return [replace(hostile, name=f"plot-{number}") for number in range(10)]
+
+
+def until(found, count):
+    limit = time.monotonic() + 60
+    while len(found()) != count and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert len(found()) == count
 
 
 def _only_in(process: int) -> Figure:
