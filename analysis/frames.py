@@ -1,9 +1,7 @@
 """An experiment folder as tidy pandas frames."""
 
-import gc
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import pairwise
@@ -14,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.hyperparameters import Hyperparameter, hyperparameters_of
+from analysis.loading import no_collection
 from analysis.stints import stints
 from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state, searched
 from trainable.errors import ExperimentError
@@ -153,18 +152,6 @@ def _load(path: Path, address: str) -> Experiment:
         stints=stints(events, clock.elapsed_of),
         address=address,
     )
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Let Python look for no cycles: events have none, and looking through a million of them takes half the time."""
-    collected = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collected:
-            gc.enable()
 
 
 class Clock:

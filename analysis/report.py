@@ -110,15 +110,17 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace, stack: ExitStack) -> int:
-    from analysis.comparison import compare
-    from analysis.figures.files import FigureWriter
-    from analysis.formats import comparison_of, report_of
-    from analysis.frames import no_collection
+    from analysis.loading import load_beside, no_collection
     from analysis.sources import opened
 
     stack.enter_context(no_collection())
-    experiments = [stack.enter_context(opened(place)) for place in arguments.experiments]
+    experiments = [stack.enter_context(opened(place, load_beside)) for place in arguments.experiments]
     form, printed = arguments.format or "html", arguments.out == "-"
+
+    from analysis.comparison import compare
+    from analysis.figures.files import FigureWriter
+    from analysis.formats import comparison_of, report_of
+
     folder = user_path(arguments.out) if arguments.out else experiments[0].path
     figures = stack.enter_context(FigureWriter(folder / FIGURES, processes=os.cpu_count() or 1))
     if len(experiments) > 1:

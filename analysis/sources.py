@@ -1,7 +1,7 @@
 """Experiments by folder or address."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(place: str | Path) -> "Iterator[Experiment]":
+def opened(place: str | Path, load: "Callable[[Path, str], Experiment] | None" = None) -> "Iterator[Experiment]":
     """The experiment of a folder, or of an address; of that a copy is read, which is gone afterwards.
 
-    Raises `ExperimentError` where there is none, and `StorageError` where the address cannot be reached.
+    `load` is `analysis.frames.load_experiment` unless given. Raises `ExperimentError` where there is none, and
+    `StorageError` where the address cannot be reached.
     """
-    from analysis.frames import load_experiment
+    if load is None:
+        from analysis.frames import load_experiment
 
+        load = load_experiment
     if not is_remote(place):
-        yield load_experiment(user_path(place))
+        yield load(user_path(place), "")
         return
     with tempfile.TemporaryDirectory(prefix="glance-") as temporary:
         fetch_to_read(str(place), Path(temporary))
-        yield load_experiment(Path(temporary), str(place).rstrip("/"))
+        yield load(Path(temporary), str(place).rstrip("/"))

@@ -42,11 +42,13 @@ CURVES = SyntheticCurves(epochs=EPOCHS, failing_share=0.05, nan_share=0.05)
 TARGETS = {"seconds": 20.0, "peak_bytes": 2e9, "page_bytes": 15e6}
 """What a report of 10,000 trials may take."""
 CHILD = """
-import sys, time
-from pathlib import Path
+import sys
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from analysis.report import main
 status = main(sys.argv[1:])
-print(Path("/proc/self/status").read_text(), f"cpu: {time.process_time()}", sep="\\n")
+used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+print(f"cpu: {sum(one.ru_utime + one.ru_stime for one in used)}")
+print(f"peak: {sum(one.ru_maxrss for one in used)} kB")
 sys.exit(status)
 """
 
@@ -58,9 +60,9 @@ class Written:
     seconds: float
     """From the process's start to its end, imports included."""
     cpu_seconds: float
-    """Of that, the processor's: what is left of it where nothing else wants the machine."""
+    """The processor's, of all its processes."""
     peak_bytes: int
-    """The most memory that it had at one time."""
+    """The most memory that it had, and the most that one of its other processes had, as if at one time."""
     page_bytes: int
     """Of `report.html`."""
     figures: int
@@ -106,7 +108,7 @@ def measure(experiment: Path, out: Path) -> Written:
         [sys.executable, "-c", CHILD, str(experiment), "--out", str(out)], stdout=subprocess.PIPE, text=True, check=True
     )
     seconds = time.perf_counter() - start
-    peak = re.search(r"VmHWM:\s+(\d+) kB", done.stdout)
+    peak = re.search(r"peak: (\d+) kB", done.stdout)
     cpu = re.search(r"cpu: ([\d.]+)", done.stdout)
     return Written(
         seconds=seconds,

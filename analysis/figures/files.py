@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -79,9 +80,13 @@ class _Batch:
         self._folder = folder
         self._numbers = _handed_out(len(plots))
         self._written = context.Array("b", len(plots), lock=False)
-        self._helpers = [context.Process(target=self.work) for _ in range(helpers)]
+        self._helpers = [context.Process(target=self._help) for _ in range(helpers)]
         for helper in self._helpers:
             helper.start()
+
+    def _help(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        self.work()
 
     def work(self) -> None:
         """Write until none is left or one cannot be written."""

@@ -1,0 +1,46 @@
+import gc
+import multiprocessing
+import os
+
+import pandas as pd
+import pytest
+
+from analysis import loading
+from analysis.frames import load_experiment
+from trainable.errors import ExperimentError
+
+
+def test_a_fork_reads_what_this_process_would_have_read(demo):
+    beside, here = loading.load_beside(demo), load_experiment(demo)
+    for name in ("reports", "trials", "confirming", "stints"):
+        pd.testing.assert_frame_equal(getattr(beside, name), getattr(here, name))
+    pd.testing.assert_frame_equal(beside.with_configs(beside.reports), here.with_configs(here.reports))
+    assert (beside.manifest, beside.state) == (here.manifest, here.state)
+    assert repr(beside.hyperparameters) == repr(here.hyperparameters)
+    assert beside.path == demo
+
+
+def test_an_error_of_the_fork_is_raised_here(tmp_path):
+    with pytest.raises(ExperimentError, match=r"must hold experiment\.json"):
+        loading.load_beside(tmp_path)
+
+
+def test_what_a_killed_fork_did_not_read_is_read_here(demo, monkeypatch):
+    monkeypatch.setattr(loading, "_send", lambda *arguments: os._exit(9))
+    assert len(loading.load_beside(demo).trials) == len(load_experiment(demo).trials)
+
+
+def test_no_fork_stays_where_an_import_fails(demo, monkeypatch):
+    monkeypatch.setattr(loading, "_DRAWING", ("analysis.nothing",))
+    with pytest.raises(ModuleNotFoundError):
+        loading.load_beside(demo)
+    assert not multiprocessing.active_children()
+
+
+def test_cycles_are_collected_again_afterwards():
+    with loading.no_collection():
+        assert not gc.isenabled()
+        with loading.no_collection():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
