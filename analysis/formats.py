@@ -52,15 +52,15 @@ class Report:
 
 def report_of(experiment: Experiment, form: str, *, printed: bool = False, begin: Begin = lambda plots: None) -> Report:
     """The report of one experiment as `html`, `md`, `json`, `csv` or `parquet`; what is printed has no figures."""
-    words = verdict(experiment)
     if form in _TABLES:
-        return Report(lambda: _tables(_frames(experiment), form), (), words)
+        return Report(lambda: _tables(_frames(experiment), form), (), verdict(experiment))
     if form == "json":
-        return Report(lambda: {"report.json": _json(_data(experiment, plots_of(experiment)))}, (), words)
+        document = _data(experiment, plots_of(experiment))
+        return Report(lambda: {"report.json": _json(document)}, (), verdict(experiment))
     if printed:
-        return Report(lambda: {"report.md": report_text(experiment, ()).encode()}, (), words)
+        return Report(lambda: {"report.md": report_text(experiment, ()).encode()}, (), verdict(experiment))
     sections = plots_of(experiment, begin)
-    plots = [plot for section in sections.values() for plot in section]
+    plots, words = [plot for section in sections.values() for plot in section], verdict(experiment)
     if form == "md":
         return Report(lambda: {"report.md": report_text(experiment, plots).encode()}, plots, words)
     return Report(lambda: {"report.html": render(experiment, sections).encode()}, plots, words)
