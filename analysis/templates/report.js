@@ -41,14 +41,18 @@
   const places = Array.from(document.querySelectorAll(".plot")).filter((place) => place.id.slice("plot-".length) in page.figures);
   const nearby = new Set();
   let waiting = false;
-  const showNext = () => {
-    const next = [...nearby].find((place) => painted.get(place) !== isDark());
-    waiting = next !== undefined;
-    if (!waiting) return;
+  const showNearby = () => {
+    if (waiting) return;
+    waiting = true;
     requestAnimationFrame(() => setTimeout(showNext));
+  };
+  const showNext = () => {
+    waiting = false;
+    const next = [...nearby].find((place) => painted.get(place) !== isDark());
+    if (next === undefined) return;
+    showNearby();
     show(next);
   };
-  const showNearby = () => { if (!waiting) showNext(); };
   const near = new IntersectionObserver((entries) => {
     entries.forEach(({ isIntersecting, target }) => (isIntersecting ? nearby.add(target) : nearby.delete(target)));
     showNearby();
