@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,10 @@ class TestWandb:
         """
         from wandb.proto.wandb_internal_pb2 import Record
 
-        (path,) = folder.glob("*.wandb")
+        until = time.monotonic() + 60
+        while not (paths := list(folder.glob("*.wandb"))) and time.monotonic() < until:
+            time.sleep(0.05)
+        (path,) = paths
         data, at, whole, records = path.read_bytes(), 7, b"", []
         while at + 7 <= len(data):
             if 32768 - at % 32768 < 7:
