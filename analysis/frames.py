@@ -59,7 +59,7 @@ class Experiment:
     """Time spent searching until the last event, pauses between two runs left out."""
     reports: pd.DataFrame
     """One row per report; see `analysis.load`. The hyperparameters are in `stretches`."""
-    stretches: "Stretches"
+    stretches: Stretches
     """What every report was trained with."""
     trials: pd.DataFrame
     """One row per trial of the search itself; see `analysis.load`."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FORMATS = ("html", "md", "json", "csv", "parquet")
 PRINTED = ("md", "json")
 """Formats of one text, which can also be printed."""
+DRAWN = ("html", "md", "json")
+"""Formats that have figures, or what is in them."""
 FIGURES = "figures"
 LOOPBACK = "127.0.0.1"
 
@@ -113,11 +115,12 @@ def _report(arguments: argparse.Namespace, stack: ExitStack) -> int:
     from analysis.loading import load_beside, no_collection
     from analysis.sources import opened
 
-    stack.enter_context(no_collection())
-    experiments = [stack.enter_context(opened(place, load_beside)) for place in arguments.experiments]
     form, printed = arguments.format or "html", arguments.out == "-"
+    load = load_beside if form in DRAWN else None
+    stack.enter_context(no_collection())
+    experiments = [stack.enter_context(opened(place, load)) for place in arguments.experiments]
 
-    from analysis.comparison import compare
+    from analysis.comparison import compare  # what draws is imported while a fork reads
     from analysis.figures.files import FigureWriter
     from analysis.formats import comparison_of, report_of
 

@@ -14,6 +14,8 @@ DOTS_PER_INCH = 150
 """Of a PNG."""
 KINDS = ("png", "svg")
 
+_FEWEST = 5
+"""Plots for which a further process is worth its start."""
 _NUMBER = 2
 """Bytes of a plot's number."""
 
@@ -47,7 +49,7 @@ class FigureWriter:
 
     def add(self, plots: Sequence[Drawable]) -> None:
         """Let others begin to write these."""
-        self._batches.append(_Batch(plots, self._folder, helpers=min(self._others, len(plots) // 5)))
+        self._batches.append(_Batch(plots, self._folder, helpers=min(self._others, len(plots) // _FEWEST)))
 
     def finish(self) -> list[Path]:
         """Write what no other process has begun with, and wait for the rest; returns every path.

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PLACE = "s3://glance/results"
 QUICK = ["--set", "epoch_samples=64", "--set", "embedding_dim=16"]
-OUTAGE_SECONDS = float(os.environ.get("GLANCE_TEST_OUTAGE_SECONDS", "15"))
+OUTAGE_SECONDS = float(os.environ.get("GLANCE_TEST_OUTAGE_SECONDS", "60"))
 
 
 class Bucket:

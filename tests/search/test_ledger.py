@@ -17,6 +17,7 @@ from search.ledger import (
     search_state,
     searched,
 )
+from search.ledger_file import parse_line
 from trainable.errors import ExperimentError
 
 
@@ -259,3 +260,22 @@ def test_a_trial_that_confirms_another_says_which_and_any_other_says_nothing(tmp
     assert ["confirms" in event for event in events] == [False, True]
     assert [trial.confirms for trial in fold_trials(events)] == [None, "a"]
     assert [trial.trial_id for trial in searched(fold_trials(events))] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b'{"event": "a"},{"event": "b"}',
+        b"[1]",
+        b'{"n": 1}',
+        b'{"event": [1',
+        b"2]}",
+        b"\xff",
+        b'{"event": NaN}',
+    ],
+)
+def test_a_line_that_is_no_event_is_none(line):
+    assert parse_line(line) is None
+    assert parse_line(b'{"event": "a", "n": 1}') == {"event": "a", "n": 1}
