@@ -14,7 +14,8 @@ import pandas as pd
 from analysis.hyperparameters import Hyperparameter, hyperparameters_of
 from analysis.loading import no_collection
 from analysis.stints import stints
-from search.ledger import LEDGER_NAME, TrialRecord, fold_trials, is_finite, read_ledger, search_state, searched
+from search.ledger import LEDGER_NAME, fold_trials, read_ledger, search_state
+from search.trials import TrialRecord, is_finite, searched
 from trainable.errors import ExperimentError
 from trainable.files import read_json
 
@@ -263,7 +264,7 @@ def _best_of(record: TrialRecord, metric: str, mode: str) -> dict[str, Any] | No
 
 
 def _ranks(trials: pd.DataFrame, mode: str, first: str | None) -> pd.Series:
-    """1 for the best trial; equals go to fewer epochs, then to the lower number, as in `search.ledger.best_report`."""
+    """1 for the best trial; equals go to fewer epochs, then to the lower number, as in `search.trials.best_report`."""
     eligible = trials[(trials["state"] != "FAILED") & trials["best_value"].notna()]
     ordered = eligible.sort_values(["best_value", "best_epoch", "number"], ascending=[mode == "min", True, True])
     ordered = ordered.sort_values("trial_id", key=lambda ids: ids != first, kind="stable")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.frames import CONFIG
 from analysis.hyperparameters import Hyperparameter, is_missing
-from search.ledger import STATES
+from search.trials import STATES
 
 EDGE = 0.1
 """A best value within this share of a range's end, on the range's own scale, is called at the edge."""

@@ -22,11 +22,12 @@ from rich.table import Table
 from search_peers import RayAsha
 
 from search.experiment import hardware, versions
-from search.ledger import LEDGER_NAME, LedgerWriter, TrialRecord, best_report, is_finite
+from search.ledger import LEDGER_NAME, LedgerWriter
 from search.schedulers import Scheduler, SchedulerOptions, build_scheduler
 from search.searchers import RandomSearcher
 from search.simulate import Plan, VirtualClock, simulate
 from search.synthetic_curves import SYNTHETIC_SPACE, SyntheticCurves
+from search.trials import TrialRecord, best_report, is_finite
 from trainable.errors import run_command
 
 METRIC, MODE = "val_accuracy", "max"

@@ -35,12 +35,13 @@ from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
 from search.event_files import EventFiles
 from search.experiment import hardware, versions
-from search.ledger import LEDGER_NAME, LedgerWriter, TrialRecord, read_trials
+from search.ledger import LEDGER_NAME, LedgerWriter, read_trials
 from search.schedulers import SchedulerOptions, build_scheduler
 from search.searchers import Objective, RandomSearcher, SearcherOptions
 from search.simulate import Plan, VirtualClock, simulate
 from search.study_file import StudyFile
 from search.synthetic_curves import SYNTHETIC_SPACE, SyntheticCurve, SyntheticCurves
+from search.trials import TrialRecord
 from trainable.config import TrialConfig
 from trainable.errors import run_command
 from trainable.model.dual_encoder import build_dual_encoder

@@ -40,11 +40,12 @@ from search_peers import OptunaDraws, OptunaPruner, RayAsha, SyneTuneDraws, Syne
 
 from search.curves import Curves, RecordedCurve
 from search.experiment import hardware, versions
-from search.ledger import LedgerWriter, Report, TrialRecord
+from search.ledger import LedgerWriter
 from search.schedulers import Scheduler, SchedulerOptions, build_scheduler
 from search.searchers import Objective, Searcher, SearcherOptions, build_searcher
 from search.simulate import CurveOf, Plan, SimulatedSearch, VirtualClock, simulate
 from search.spaces import Space
+from search.trials import Report, TrialRecord
 from trainable.errors import ConfigError, run_command
 
 METRIC, MODE = "val_accuracy", "max"

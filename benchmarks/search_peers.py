@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from search.dimensions import Choice, Dimension, LogUniform, RandInt, Uniform
-from search.ledger import Report, TrialRecord
 from search.schedulers import Decision, RunAll, SchedulerOptions
 from search.spaces import Space
+from search.trials import Report, TrialRecord
 
 
 class RayAsha(RunAll):

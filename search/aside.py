@@ -8,8 +8,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from search.ledger import Report, TrialRecord
 from search.recorder import ClosableListener, Expendable
+from search.trials import Report, TrialRecord
 
 PATIENCE_SECONDS = 60.0
 """How long the end of a search waits for what a listener has still to be told."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from search.experiment import CHECKPOINTS, Experiment, require_usable
-from search.ledger import TrialRecord
 from search.place import Say
+from search.trials import TrialRecord
 from trainable.data.store import stores_folder
 from trainable.errors import ExperimentError, StorageError
 from trainable.slot.node_data import new_desk_name

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from search.ledger import TrialRecord
 from search.slot_time import UNITS, Slot
+from search.trials import TrialRecord
 from trainable.slot.cluster import TrialResources
 
 

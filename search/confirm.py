@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.driver import Search
-from search.ledger import LedgerWriter, Report, TrialRecord, best_report, searched, unconfirming
+from search.ledger import LedgerWriter
 from search.options import SearchOptions
 from search.recorder import Recorder
 from search.retention import rank
 from search.schedulers import RunAll
 from search.searchers import RandomSearcher
 from search.source import TrialSource
+from search.trials import Report, TrialRecord, best_report, searched, unconfirming
 from trainable.config import TrialConfig
 
 CONFIRM_SEEDS = 3

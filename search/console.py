@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.failures import Cause, group_failures
-from search.ledger import STATES, TrialRecord, best_report
+from search.trials import STATES, TrialRecord, best_report
 
 LOOK_SECONDS = 0.5
 """The trials are looked at, and the live table is drawn, at most this often."""

@@ -15,7 +15,7 @@ from ray import tune
 from search.experiment import Experiment
 from search.head_start import HeadStart
 from search.kept_epochs import KeptEpochs
-from search.ledger import TrialRecord, read_ledger
+from search.ledger import read_ledger
 from search.options import METRICS, SearchOptions
 from search.pbt import ranges_of
 from search.place import Place
@@ -33,6 +33,7 @@ from search.schedulers import SchedulerOptions, build_scheduler
 from search.searchers import Objective, SearcherOptions, build_searcher
 from search.source import TrialSource
 from search.spaces import Space
+from search.trials import TrialRecord
 from search.tune_adapters import RecordingCallback, SearchStopper, TuneScheduler, TuneSearcher, may_recover
 from trainable.config import TrialConfig
 from trainable.data.fetched import reference

@@ -20,8 +20,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from search.dimensions import Choice, Dimension, Fixed, Value
-from search.ledger import Report, TrialRecord, is_finite
 from search.spaces import Space
+from search.trials import Report, TrialRecord, is_finite
 from trainable.config import TrialConfig
 
 METRICS = ("val_accuracy", "val_balanced_accuracy", "val_loss", "train_accuracy", "train_loss", "epoch")

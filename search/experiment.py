@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from search.ledger import LEDGER_NAME, Report, TrialRecord
+from search.ledger import LEDGER_NAME
 from search.ledger_file import plain
+from search.trials import Report, TrialRecord
 from trainable.errors import ExperimentError
 from trainable.files import json_object, read_json, write_json
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.ledger import TrialRecord
+from search.trials import TrialRecord
 from trainable.files import write_atomically
 
 CONFIG_DEPENDENT = ("DivergedError", "OutOfMemoryError")

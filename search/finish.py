@@ -17,11 +17,11 @@ from search.console import failure_table
 from search.driver import Search
 from search.experiment import Experiment
 from search.failures import group_failures, record_failure
-from search.ledger import best_report, searched
 from search.ledger_file import plain
 from search.lineage import schedule_lines, schedule_of
 from search.recorder import Recorder
 from search.spaces import Space
+from search.trials import best_report, searched
 from trainable.errors import CheckpointError
 from trainable.files import read_json, write_json
 from trainable.slot.failure import Failure, describe_failure

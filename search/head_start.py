@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Self
 
 from search.experiment import Experiment
-from search.ledger import TrialRecord
 from search.options import SearchOptions
 from search.points import Point, from_manifest, read_points
 from search.spaces import Space
+from search.trials import TrialRecord
 from search.warm_start import Asked, Earlier, learn, read_earlier
 from trainable.data.store import Store
 from trainable.data.unseen import UnseenClasses

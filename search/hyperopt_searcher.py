@@ -18,8 +18,8 @@ from hyperopt import JOB_STATE_DONE, JOB_STATE_ERROR, JOB_STATE_RUNNING, STATUS_
 from hyperopt.base import Domain
 
 from search.dimensions import Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value
-from search.ledger import Report, TrialRecord
 from search.searchers import Drawn, SearcherOptions
+from search.trials import Report, TrialRecord
 from trainable.errors import ConfigError
 
 

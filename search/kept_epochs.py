@@ -7,8 +7,8 @@ complete, none is.
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from search.ledger import TrialRecord
 from search.schedulers import Kept
+from search.trials import TrialRecord
 from trainable.files import remove_folder
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from search.ledger import TrialRecord
+from search.trials import TrialRecord
 
 ScheduleStep = dict[str, Any]
 """`epoch`, after which it began; `source`, the trial whose checkpoint of that epoch was taken, None at the start;

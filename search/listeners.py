@@ -7,10 +7,10 @@ from functools import partial
 from search.aside import Aside, snapshot
 from search.driver import Search, scheduler_options, searcher_options
 from search.event_files import EventFiles
-from search.ledger import TrialRecord
 from search.recorder import Expendable, Listener
 from search.study_file import StudyFile
 from search.trackers import TITLES, Tracked, builder_of, identity_of
+from search.trials import TrialRecord
 
 
 @contextlib.contextmanager

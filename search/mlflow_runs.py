@@ -9,8 +9,8 @@ from typing import Any
 from mlflow.entities import Metric, Param, Run
 from mlflow.tracking import MlflowClient
 
-from search.ledger import Report, TrialRecord
 from search.trackers import Tracked
+from search.trials import Report, TrialRecord
 
 SEARCH = "glance.search"
 TRIAL = "glance.trial_id"

@@ -31,9 +31,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.dimensions import Choice, Dimension, Fixed, LogUniform, RandInt, Uniform, Value, can_hold
-from search.ledger import Report, TrialRecord
 from search.optuna_journal import NUMBER, STUDY_NAME, TRIAL_ID, Journal
 from search.searchers import TRIES, Drawn, Objective, SearcherOptions
+from search.trials import Report, TrialRecord
 from trainable.errors import ConfigError, nearest
 
 DEFAULT_SAMPLER = "tpe"

@@ -10,13 +10,14 @@ from search.console import Display, Plan
 from search.driver import Search
 from search.ending import Ending, conclude
 from search.finish import recover_undelivered
-from search.ledger import LedgerWriter, TrialRecord, searched, unconfirming
+from search.ledger import LedgerWriter
 from search.listeners import listeners
 from search.quiet import Quiet
 from search.recorder import Listener, Recorder
 from search.resume import settle
 from search.retention import Retention
 from search.source import TrialSource
+from search.trials import TrialRecord, searched, unconfirming
 from trainable.files import remove_folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search.experiment import Experiment, require_usable
-from search.ledger import TrialRecord
+from search.trials import TrialRecord
 from trainable.files import json_object
 from trainable.slot.node_data import new_desk_name
 from trainable.slot.tasks import evaluate_model

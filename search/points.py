@@ -13,9 +13,9 @@ import numpy as np
 import yaml
 
 from search.dimensions import NUMBER, Dimension, Fixed, LogUniform, Uniform, Value, can_hold, same
-from search.ledger import TrialRecord
 from search.searchers import identity
 from search.spaces import Space
+from search.trials import TrialRecord
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError, nearest
 

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from search.failures import Cause, first_failures_alike, record_failure
-from search.ledger import Inherited, LedgerWriter, Report, TrialRecord, searched
+from search.ledger import LedgerWriter
+from search.trials import Inherited, Report, TrialRecord, searched
 
 ALIKE_FAILURES = 3
 """So many first trials that all fail alike stop a search."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from search.ledger import TrialRecord, fold_trials, searched
+from search.ledger import fold_trials
 from search.schedulers import Decision, Scheduler
 from search.searchers import Searcher
 from search.source import DIVERGED, TrialSource
+from search.trials import TrialRecord, searched
 
 
 def rebuild(

@@ -9,7 +9,7 @@ A running trial's folder is never touched, so at most slots + k folders exist.
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from search.ledger import TrialRecord, best_report
+from search.trials import TrialRecord, best_report
 from trainable.files import remove_folder
 
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from search.dimensions import Value
-from search.ledger import Report, TrialRecord, is_finite
 from search.spaces import Space
+from search.trials import Report, TrialRecord, is_finite
 from trainable.errors import ConfigError, nearest
 
 REDRAWS = 1000

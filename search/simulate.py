@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from search.ledger import LedgerWriter, Report, TrialRecord, is_finite, read_ledger
+from search.ledger import LedgerWriter, read_ledger
 from search.recorder import Recorder
 from search.resume import rebuild, settle
 from search.schedulers import Decision, Scheduler
 from search.searchers import Searcher
 from search.source import TrialSource
+from search.trials import Report, TrialRecord, is_finite
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
 

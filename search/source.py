@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from search.dimensions import Value
-from search.ledger import Inherited, TrialRecord, searched
 from search.recorder import Recorder
 from search.schedulers import Decision, Inheritance, Kept, Scheduler
 from search.searchers import Searcher
+from search.trials import Inherited, TrialRecord, searched
 from trainable.config import TrialConfig
 
 DIVERGED = "DivergedError"

@@ -5,9 +5,9 @@ Where Optuna draws, its searcher writes the file itself, and learns from the sam
 
 from collections.abc import Iterable
 
-from search.ledger import Report, TrialRecord
 from search.optuna_searcher import OptunaSearcher
 from search.searchers import SearcherOptions
+from search.trials import Report, TrialRecord
 
 
 class StudyFile:

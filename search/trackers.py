@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from search.event_files import folder_name
-from search.ledger import Report, TrialRecord, is_finite
 from search.recorder import ClosableListener
+from search.trials import Report, TrialRecord, is_finite
 from trainable.errors import ConfigError
 
 PACKAGES = {"mlflow": "mlflow-skinny", "wandb": "wandb"}

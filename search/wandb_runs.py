@@ -9,8 +9,8 @@ from typing import Any
 
 import wandb
 
-from search.ledger import Report, TrialRecord
 from search.trackers import Tracked
+from search.trials import Report, TrialRecord
 
 PROJECT = "glance"
 """Where the environment names no other."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from search.dimensions import atom, can_hold, same
 from search.experiment import Experiment
-from search.ledger import TrialRecord, read_trials, searched
+from search.ledger import read_trials
 from search.spaces import Space
+from search.trials import TrialRecord, searched
 from trainable.config import TrialConfig
 from trainable.data.unseen import UnseenClasses
 from trainable.errors import ConfigError, ExperimentError, StorageError

@@ -29,7 +29,14 @@ MAY_IMPORT = {
     "trainable/exports/": (*FOUNDATION, *(f"trainable.{room}" for room in ("data", "model", "training", "exports"))),
     "trainable/": ("trainable",),
     "search/": ("trainable", "search"),
-    "analysis/": ("search.ledger", "trainable.errors", "trainable.files", "trainable.storage", "analysis"),
+    "analysis/": (
+        "search.ledger",
+        "search.trials",
+        "trainable.errors",
+        "trainable.files",
+        "trainable.storage",
+        "analysis",
+    ),
     "cluster/": ("trainable.errors", "cluster"),
     "benchmarks/": (*ROOMS, "benchmarks"),
     "tests/": (*ROOMS, "cluster", "benchmarks", "tests"),
@@ -144,7 +151,7 @@ def test_an_allowed_import_passes(path: str, line: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("trainable", "trainable.config", "trainable.errors", "search.ledger", "analysis"),
+        *("trainable", "trainable.config", "trainable.errors", "search.ledger", "search.trials", "analysis"),
         *("trainable.storage.keeper", "trainable.storage.s3", "trainable.storage.arrow"),
     ],
 )

@@ -195,7 +195,8 @@ def manifest_of(name: str, trials: int, max_epochs: int, seed: int) -> dict[str,
 
 def write_best(path: Path, test_accuracy: float | None = 0.861) -> None:
     """Write best.json from the ledger's best report."""
-    from search.ledger import best_report, read_trials
+    from search.ledger import read_trials
+    from search.trials import best_report
 
     found = best_report(read_trials(path), "val_accuracy", "max")
     assert found is not None

@@ -8,7 +8,8 @@ from analysis.cost import costs
 from analysis.frames import Clock, load_experiment
 from analysis.summary import best_trial
 from analysis.verdict import verdict
-from search.ledger import Inherited, LedgerWriter, best_report, read_trials
+from search.ledger import LedgerWriter, read_trials
+from search.trials import Inherited, best_report
 from trainable.errors import ExperimentError
 
 

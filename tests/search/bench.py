@@ -10,11 +10,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from search.driver import Search
-from search.ledger import TrialRecord, read_ledger, read_trials, search_state, searched
+from search.ledger import read_ledger, read_trials, search_state
 from search.recorder import Recorder
 from search.run import main
 from search.schedulers import Decision
 from search.source import TrialSource
+from search.trials import TrialRecord, searched
 from tests.evaluations import evaluation, points
 
 TEST = {"accuracy": 0.5, "balanced_accuracy": 0.5, "loss": 1.0}

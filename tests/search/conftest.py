@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from search.ledger import TrialRecord
 from search.searchers import Searcher
+from search.trials import TrialRecord
 
 MakeTrial = Callable[..., TrialRecord]
 

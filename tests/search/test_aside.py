@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from search.aside import Aside
-from search.ledger import Report, TrialRecord
+from search.trials import Report, TrialRecord
 
 
 class Slow:

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from search.budget import Cost, cost_lines, hours_text, slot_of
-from search.ledger import TrialRecord, fold_trials
+from search.ledger import fold_trials
 from search.slot_time import Slot
+from search.trials import TrialRecord
 from trainable.slot.cluster import TrialResources
 
 HOUR = 3600.0

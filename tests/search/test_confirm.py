@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from search.confirm import confirmation_lines
-from search.ledger import LedgerWriter, TrialRecord, best_report, read_ledger, read_trials
+from search.ledger import LedgerWriter, read_ledger, read_trials
 from search.recorder import Recorder
 from search.resume import rebuild
 from search.schedulers import Decision, RunAll
 from search.searchers import RandomSearcher
 from search.spaces import SPACES
+from search.trials import TrialRecord, best_report
 from tests.search.bench import DIVERGED, Bench, KilledError, kill
 from trainable.training.predictor import saved_epoch
 

@@ -17,8 +17,8 @@ from search.console import (
     trial_line,
 )
 from search.failures import group_failures
-from search.ledger import TrialRecord
 from search.slot_time import Slot
+from search.trials import TrialRecord
 
 FAILURE = {
     "kind": "DivergedError",

@@ -18,8 +18,8 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from search.event_files import EventFiles, folder_name, tag_of
-from search.ledger import Inherited, TrialRecord
 from search.spaces import Space, build_space
+from search.trials import Inherited, TrialRecord
 from trainable.config import TrialConfig
 from trainable.training.report import REPORT_KEYS, UNSEEN_KEYS
 

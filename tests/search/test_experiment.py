@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from search.experiment import Experiment, git_commit, hardware, versions
-from search.ledger import Inherited
 from search.options import SearchOptions
 from search.run import main
+from search.trials import Inherited
 from trainable.config import load_config
 from trainable.errors import ExperimentError
 

@@ -14,10 +14,11 @@ from search import finish
 from search.dimensions import Choice, Fixed
 from search.experiment import Experiment
 from search.finish import exit_status, print_summary, recover_undelivered
-from search.ledger import SEARCH_STATES, Inherited, LedgerWriter
+from search.ledger import SEARCH_STATES, LedgerWriter
 from search.place import FolderPlace
 from search.recorder import Recorder
 from search.spaces import Space
+from search.trials import Inherited
 from tests.evaluations import evaluation, points
 from trainable.slot.cluster import TrialResources
 

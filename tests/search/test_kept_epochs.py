@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.kept_epochs import KeptEpochs
-from search.ledger import TrialRecord
+from search.trials import TrialRecord
 
 
 def keep(folder: Path, *names: str) -> None:

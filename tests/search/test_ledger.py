@@ -7,17 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.ledger import (
-    Inherited,
-    LedgerWriter,
-    best_report,
-    fold_trials,
-    read_ledger,
-    read_trials,
-    search_state,
-    searched,
-)
+from search.ledger import LedgerWriter, fold_trials, read_ledger, read_trials, search_state
 from search.ledger_file import parse_line
+from search.trials import Inherited, searched
 from trainable.errors import ExperimentError
 
 
@@ -221,28 +213,6 @@ def test_an_unknown_state_is_refused(tmp_path: Path) -> None:
             ledger.ended("a", "RUNNING")
         with pytest.raises(ValueError, match="DONE"):
             ledger.search_ended("DONE")
-
-
-def test_best_report_looks_at_every_epoch(make_trial) -> None:
-    trials = [make_trial(0, "STOPPED", [0.2, 0.6, 0.4]), make_trial(1, "RUNNING", [0.3, 0.5])]
-    trial, report = best_report(trials, "val_accuracy", "max")
-    assert (trial.number, report["epoch"]) == (0, 2)
-    trial, report = best_report(trials, "val_accuracy", "min")
-    assert (trial.number, report["epoch"]) == (0, 1)
-
-
-def test_best_report_passes_over_failed_trials_and_what_is_not_finite(make_trial) -> None:
-    trials = [make_trial(0, "FAILED", [0.9]), make_trial(1, "FINISHED", [None, math.nan, 0.1]), make_trial(2)]
-    trial, report = best_report(trials, "val_accuracy", "max")
-    assert (trial.number, report["epoch"]) == (1, 3)
-    assert best_report([trials[0], trials[2]], "val_accuracy", "max") is None
-    assert best_report(trials, "val_loss", "min") is None
-
-
-def test_best_report_gives_ties_to_fewer_epochs_then_to_the_lower_number(make_trial) -> None:
-    trials = [make_trial(0, "STOPPED", [0.1, 0.5]), make_trial(2, "STOPPED", [0.5]), make_trial(1, "STOPPED", [0.5])]
-    trial, report = best_report(trials, "val_accuracy", "max")
-    assert (trial.number, report["epoch"]) == (1, 1)
 
 
 def test_reading_a_ledger_loads_neither_torch_nor_ray() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from search.ledger import Inherited, TrialRecord
 from search.lineage import schedule_lines, schedule_of
+from search.trials import Inherited, TrialRecord
 
 FIRST = {"learning_rate": 1e-3, "augmentation": 0.5, "loss": "clip"}
 SECOND = {**FIRST, "learning_rate": 1.2e-3}

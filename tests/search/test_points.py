@@ -5,9 +5,9 @@ import pytest
 
 from search.conditions import Condition
 from search.dimensions import Choice, Fixed, LogUniform, RandInt, Uniform, can_hold
-from search.ledger import TrialRecord
 from search.points import from_manifest, read_points, to_manifest, untried
 from search.spaces import Space
+from search.trials import TrialRecord
 from trainable.config import TrialConfig
 from trainable.errors import ConfigError
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from search.ledger import LedgerWriter, Report, TrialRecord
+from search.ledger import LedgerWriter
 from search.recorder import Expendable, Recorder
 from search.slot_time import Slot
+from search.trials import Report, TrialRecord
 
 
 class Listening:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from search.ledger import LEDGER_NAME, TrialRecord, read_ledger, read_trials, search_state
+from search.ledger import LEDGER_NAME, read_ledger, read_trials, search_state
 from search.run import main
+from search.trials import TrialRecord
 
 pytestmark = pytest.mark.e2e
 

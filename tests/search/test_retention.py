@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search.ledger import TrialRecord
 from search.retention import Retention, rank
+from search.trials import TrialRecord
 
 
 def _checkpoint(folder: Path, trial: TrialRecord) -> None:

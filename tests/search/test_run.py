@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from search.ledger import TrialRecord, read_ledger, read_trials, search_state
+from search.ledger import read_ledger, read_trials, search_state
 from search.run import main
+from search.trials import TrialRecord
 from trainable.data.store import Store
 from trainable.training.predictor import ZeroShotPredictor
 

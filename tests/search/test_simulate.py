@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from search.curves import Curves, RecordedCurve
-from search.ledger import LEDGER_NAME, LedgerWriter, Report, TrialRecord, read_ledger
+from search.ledger import LEDGER_NAME, LedgerWriter, read_ledger
 from search.pbt import ranges_of
 from search.schedulers import RunAll, SchedulerOptions, build_scheduler
 from search.searchers import RandomSearcher
 from search.simulate import Curve, CurveOf, LivesOf, Plan, SimulatedSearch, VirtualClock, simulate
 from search.spaces import SPACES
 from search.synthetic_curves import SYNTHETIC_SPACE, SyntheticCurve, SyntheticCurves
+from search.trials import Report, TrialRecord
 from trainable.errors import ConfigError
 
 PLAN = Plan(metric="val_accuracy", mode="max", trials=9, slots=3, max_epochs=9)

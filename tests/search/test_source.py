@@ -4,12 +4,13 @@ from typing import Any
 import pytest
 
 from search.dimensions import Choice, LogUniform
-from search.ledger import Inherited, LedgerWriter, Report, TrialRecord, read_ledger
+from search.ledger import LedgerWriter, read_ledger
 from search.recorder import Recorder
 from search.schedulers import Decision, Inheritance, RunAll
 from search.searchers import RandomSearcher
 from search.source import Nothing, TrialSource
 from search.spaces import Space
+from search.trials import Inherited, Report, TrialRecord
 from trainable.config import TrialConfig
 
 FAILURE = {"kind": "ValueError", "message": "no", "where": "a.py:1", "traceback": "Traceback\nno"}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from search import options, trackers
-from search.ledger import Inherited, TrialRecord
 from search.recorder import ClosableListener
 from search.trackers import PACKAGES, TITLES, Tracked, identity_of, require_usable
+from search.trials import Inherited, TrialRecord
 from tests.search.bench import Bench, KilledError, kill
 from trainable.errors import ConfigError
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from search.dimensions import Choice, Fixed, LogUniform
-from search.ledger import Inherited, LedgerWriter
+from search.ledger import LedgerWriter
 from search.spaces import Space
+from search.trials import Inherited
 from search.warm_start import Asked, learn, read_earlier
 from tests.s3_server import Proxy
 from trainable.config import TrialConfig
