@@ -1,10 +1,10 @@
 """An experiment folder as tidy pandas frames."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.hyperparameters import Hyperparameter, hyperparameters_of
-from analysis.loading import no_collection
+from analysis.loading import Both, in_turn, no_collection
 from analysis.stints import stints
 from search.ledger import LEDGER_NAME, fold_trials, read_ledger, search_state
-from search.trials import TrialRecord, is_finite, searched
+from search.trials import Report, TrialRecord, is_finite, searched
 from trainable.errors import ExperimentError
 from trainable.files import read_json
 
@@ -124,34 +124,71 @@ def load_experiment(path: Path, address: str = "") -> Experiment:
     `address` says where the experiment lies if the folder is only a copy.
     """
     with no_collection():
-        return _load(path, address)
+        return experiment_of(read_folder(path), address)
 
 
-def _load(path: Path, address: str) -> Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """What an experiment folder holds, as it was read."""
+
+    path: Path
+    manifest: dict[str, Any]
+    best: dict[str, Any] | None
+    confirmation: dict[str, Any] | None
+    events: list[dict[str, Any]]
+    trials: list[TrialRecord]
+    """Those that confirm others, too."""
+    spending: list[tuple[float, float]]
+    """The time of each event, and what the search had spent in slots until then."""
+
+
+def read_folder(path: Path) -> Folder:
+    """Read an experiment folder; raises `ExperimentError` where it is none."""
     manifest = _read_manifest(path)
     events = read_ledger(path / LEDGER_NAME) if (path / LEDGER_NAME).exists() else []
     spending: list[tuple[float, float]] = []
-    everything = fold_trials(events, spending)
-    records = searched(everything)
-    best = read_json(path / "best.json")
+    return Folder(
+        path=path,
+        manifest=manifest,
+        best=read_json(path / "best.json"),
+        confirmation=read_json(path / "confirmation.json"),
+        events=events,
+        trials=fold_trials(events, spending),
+        spending=spending,
+    )
+
+
+def experiment_of(folder: Folder, address: str = "", *, both: Both = in_turn) -> Experiment:
+    """The frames of what was read; `both` makes those of reports and those of trials."""
+    events, manifest, best, records = folder.events, folder.manifest, folder.best, searched(folder.trials)
     clock = Clock(events)
     metric, mode = str(manifest.get("metric") or "val_accuracy"), str(manifest.get("mode") or "max")
     confirmed = best["trial_id"] if best and best.get("confirmation") else None
     now = events[-1]["time"] if events else 0.0
+
+    def of_reports() -> dict[str, Any]:
+        return {"reports": reports_frame(records, clock, folder.spending), "stretches": stretches_of(records)}
+
+    def of_trials() -> dict[str, Any]:
+        confirming = [trial for trial in folder.trials if trial.confirms]
+        return {
+            "trials": trials_frame(records, metric, mode, now=now, first=confirmed),
+            "confirming": trials_frame(confirming, metric, mode, now=now),
+            "hyperparameters": hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
+            "stints": stints(events, clock.elapsed_of),
+        }
+
+    frames = both(of_reports, of_trials)
     return Experiment(
-        path=path,
+        path=folder.path,
         manifest=manifest,
         best=best,
-        confirmation=read_json(path / "confirmation.json"),
+        confirmation=folder.confirmation,
         state=search_state(events),
         seconds=clock.elapsed(now) if events else 0.0,
-        reports=reports_frame(records, clock, spending),
-        stretches=stretches_of(records),
-        trials=trials_frame(records, metric, mode, now=now, first=confirmed),
-        confirming=trials_frame([trial for trial in everything if trial.confirms], metric, mode, now=now),
-        hyperparameters=hyperparameters_of(manifest.get("space") or {}, _drawn(records)),
-        stints=stints(events, clock.elapsed_of),
         address=address,
+        **frames[0],
+        **frames[1],
     )
 
 
@@ -171,7 +208,7 @@ class Clock:
         """Seconds of searching between the first event and `time` (unix seconds)."""
         return float(self.elapsed_of([time])[0])
 
-    def elapsed_of(self, times: Sequence[float] | pd.Series) -> np.ndarray:
+    def elapsed_of(self, times: Sequence[float] | np.ndarray) -> np.ndarray:
         """The same of many times."""
         at = np.asarray(times, dtype=float)
         paused = np.asarray(self._paused)[np.searchsorted(self._ends, at, side="right")]
@@ -189,10 +226,10 @@ def reports_frame(
     if not reports:
         return pd.DataFrame(columns=list(_REPORT_COLUMNS))
     counts = [len(record.reports) for record in records]
-    reported = pd.DataFrame(reports)
+    reported = _numbers_of(reports)
     columns: dict[str, Any] = {
         **{name: pd.Series([getattr(record, name) for record in records]).repeat(counts).array for name in _OF_TRIAL},
-        **{str(name): _numbers(reported[name]) for name in reported},
+        **reported,
         "elapsed_seconds": clock.elapsed_of(reported["time"]),
         "search_slot_seconds": _spent_at(reported["time"], spending),
     }
@@ -280,20 +317,32 @@ def _last_begun(begun: Sequence[int], epoch: int) -> int:
     return max((place for place, first in enumerate(begun) if first < max(1, epoch)), key=lambda place: begun[place])
 
 
-def _spent_at(times: pd.Series, spending: Sequence[tuple[float, float]]) -> np.ndarray:
+def _spent_at(times: np.ndarray, spending: Sequence[tuple[float, float]]) -> np.ndarray:
     """What the search had spent in slots at each time, in unit-seconds."""
     events, spent = zip((-math.inf, 0.0), *spending, strict=True)
     return np.asarray(spent)[np.searchsorted(events, times, side="right") - 1]
 
 
-def _numbers(column: pd.Series) -> np.ndarray:
-    """Numbers of one name; None, the ledger's word for what is not finite, becomes NaN."""
-    return (column.astype(float) if column.dtype == object else column).to_numpy()
+def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every key of many mappings, in order of their first appearance."""
+    return list(dict.fromkeys(chain.from_iterable(rows)))
+
+
+def _numbers_of(reports: Sequence[Report]) -> dict[str, np.ndarray]:
+    """A column per name. None, the ledger's word for what is not finite, is NaN, and so is what is not there."""
+    names = _names(reports)
+    values = np.array([tuple(map(report.get, names)) for report in reports], dtype=float)
+    return {name: _whole(values[:, at], reports[0].get(name)) for at, name in enumerate(names)}
+
+
+def _whole(column: np.ndarray, first: float | None) -> np.ndarray:
+    """A column that began with an integer as integers, if it holds nothing else."""
+    return column.astype(int) if isinstance(first, int) and not (column % 1).any() else column
 
 
 def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for record in records for name in record.config)
-    return {name: [record.config.get(name) for record in records] for name in names}
+    configs = [record.config for record in records]
+    return {name: [config.get(name) for config in configs] for name in _names(configs)}
 
 
 def _with_nan(report: dict[str, Any]) -> dict[str, Any]:

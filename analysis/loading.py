@@ -1,19 +1,25 @@
-"""Reading a large experiment in less time: beside the imports, and without the garbage collector."""
+"""Reading a large experiment in less time: by two processes, beside the imports, without the garbage collector."""
 
 import gc
 import importlib
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trainable.errors import GlanceError
 
 if TYPE_CHECKING:
     from analysis.frames import Experiment
+
+_Here = TypeVar("_Here")
+_There = TypeVar("_There")
+
+Both = Callable[[Callable[[], dict[str, Any]], Callable[[], dict[str, Any]]], tuple[dict[str, Any], dict[str, Any]]]
+"""Runs two functions, and returns what both did."""
 
 _DRAWING = (
     *("analysis.formats", "analysis.draw_matplotlib", "optuna.importance"),
@@ -23,26 +29,44 @@ _DRAWING = (
 
 
 def load_beside(path: Path, address: str = "") -> "Experiment":
-    """`analysis.frames.load_experiment` by a fork of this process, while this one imports what draws a report.
+    """`analysis.frames.load_experiment` by forks of this process, while this one imports what draws a report.
 
     Raises as that does.
     """
+
+    kept = []
+
+    def load() -> "Experiment":
+        from analysis.frames import experiment_of, read_folder
+
+        folder = read_folder(path)
+        kept.append(folder)  # to take a million events apart would last longer than the fork is needed
+        return experiment_of(folder, address, both=beside)
+
+    return beside(lambda: [importlib.import_module(name) for name in _DRAWING], load)[1]
+
+
+def in_turn(here: Callable[[], _Here], there: Callable[[], _There]) -> tuple[_Here, _There]:
+    """What both return, one after the other."""
+    return here(), there()
+
+
+def beside(here: Callable[[], _Here], there: Callable[[], _There]) -> tuple[_Here, _There]:
+    """What both return, the second run by a fork of this process meanwhile. A `GlanceError` of either is raised."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    helper = context.Process(target=_send, args=(sender, path, address))
+    helper = context.Process(target=_send, args=(sender, there))
     helper.start()
     sender.close()
     try:
-        for name in _DRAWING:
-            importlib.import_module(name)
-        found = receiver.recv()
+        found = here(), receiver.recv()
     except EOFError:  # it was killed: what is wrong shows here
-        found = _load(path, address)
+        return here(), there()
     finally:
         helper.kill()
         helper.join()
-    if isinstance(found, GlanceError):
-        raise found
+    if isinstance(found[1], GlanceError):
+        raise found[1]
     return found
 
 
@@ -58,16 +82,10 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _send(sender: "Connection[Experiment | GlanceError, None]", path: Path, address: str) -> None:
+def _send(sender: "Connection[object, None]", there: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        found: Experiment | GlanceError = _load(path, address)
+        found = there()
     except GlanceError as error:
         found = error
     sender.send(found)
-
-
-def _load(path: Path, address: str) -> "Experiment":
-    from analysis.frames import load_experiment
-
-    return load_experiment(path, address)

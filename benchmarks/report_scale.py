@@ -5,14 +5,16 @@
 Runs a search in the simulator, on curves from a formula that report as many numbers as a real trial does: 27 epochs,
 64 slots, one trial in twenty fails and one in twenty reports NaN from some epoch on. Without a scheduler every other
 trial is trained to its end, which gives the most reports; `--scheduler asha` stops most at their first rung. Then
-the report is written `--runs` times, each in a process of its own that begins with `analysis.report`'s import. Making
-the search is not counted. `--keep DIR` leaves it there, and takes it from there the next time.
+the report is written `--runs` times, each in a process of its own that begins with `analysis.report`'s import, and once
+more to look at its memory (Linux). Making the search is not counted. `--keep DIR` leaves it there, and takes it from
+there the next time.
 
-Prints a table and, as the last line, one JSON object: medians, each run, and the largest figures of the page.
+Prints a table and, as the last line, one JSON object: what was found, each run, and the largest figures of the page.
 """
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -41,16 +43,8 @@ METRIC, MODE = "val_accuracy", "max"
 CURVES = SyntheticCurves(epochs=EPOCHS, failing_share=0.05, nan_share=0.05)
 TARGETS = {"seconds": 20.0, "peak_bytes": 2e9, "page_bytes": 15e6}
 """What a report of 10,000 trials may take."""
-CHILD = """
-import sys
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-from analysis.report import main
-status = main(sys.argv[1:])
-used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
-print(f"cpu: {sum(one.ru_utime + one.ru_stime for one in used)}")
-print(f"peak: {sum(one.ru_maxrss for one in used)} kB")
-sys.exit(status)
-"""
+BETWEEN_SECONDS = 0.05
+"""Between two looks at the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +55,6 @@ class Written:
     """From the process's start to its end, imports included."""
     cpu_seconds: float
     """The processor's, of all its processes."""
-    peak_bytes: int
-    """The most memory that it had, and the most that one of its other processes had, as if at one time."""
     page_bytes: int
     """Of `report.html`."""
     figures: int
@@ -85,8 +77,9 @@ def _run(arguments: argparse.Namespace) -> int:
         if not (experiment / "experiment.json").exists():
             generate(experiment, arguments.trials, scheduler=arguments.scheduler)
         runs = [measure(experiment, Path(temporary) / "report") for _ in range(arguments.runs)]
+        peak = peak_memory(experiment, Path(temporary) / "report")
         heaviest = figure_bytes(Path(temporary) / "report" / "report.html")
-    return _tell(arguments, runs, heaviest)
+    return _tell(arguments, runs, peak, heaviest)
 
 
 def generate(path: Path, trials: int, *, scheduler: str = "none", epochs: int = EPOCHS) -> None:
@@ -104,19 +97,52 @@ def generate(path: Path, trials: int, *, scheduler: str = "none", epochs: int = 
 def measure(experiment: Path, out: Path) -> Written:
     """Write the report once."""
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(experiment), "--out", str(out)], stdout=subprocess.PIPE, text=True, check=True
-    )
+    process = _begin(experiment, out)
+    _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    peak = re.search(r"peak: (\d+) kB", done.stdout)
-    cpu = re.search(r"cpu: ([\d.]+)", done.stdout)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
     return Written(
         seconds=seconds,
-        cpu_seconds=float(cpu[1]) if cpu else 0.0,
-        peak_bytes=1024 * int(peak[1]) if peak else 0,
+        cpu_seconds=used.ru_utime + used.ru_stime,
         page_bytes=(out / "report.html").stat().st_size,
         figures=len(list((out / "figures").iterdir())),
     )
+
+
+def peak_memory(experiment: Path, out: Path) -> int:
+    """Write the report once more; the most bytes that all its processes had at one time, shared pages counted once."""
+    process, peak = _begin(experiment, out), 0
+    while process.poll() is None:
+        peak = max(peak, sum(map(_bytes_of, _family(process.pid))))
+        time.sleep(BETWEEN_SECONDS)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return peak
+
+
+def _begin(experiment: Path, out: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "analysis.report", str(experiment), "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []  # it has ended
+    return [pid, *(one for child in children for one in _family(int(child)))]
+
+
+def _bytes_of(pid: int) -> int:
+    """Memory of a process, of pages that it shares with others its share (proc(5), `smaps_rollup`)."""
+    try:
+        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return 0  # it has ended
+    return 1024 * int(found[1]) if found else 0
 
 
 def figure_bytes(page: Path) -> dict[str, int]:
@@ -171,21 +197,21 @@ def _manifest(name: str, trials: int, scheduler: str, epochs: int) -> dict[str, 
     }
 
 
-def _tell(arguments: argparse.Namespace, runs: Sequence[Written], heaviest: Mapping[str, int]) -> int:
-    medians = {name: statistics.median(getattr(run, name) for run in runs) for name in TARGETS}
-    table = Table(
-        "", "median", "asked", title=f"report of {arguments.trials:,} trials, scheduler {arguments.scheduler}"
-    )
+def _tell(arguments: argparse.Namespace, runs: Sequence[Written], peak: int, heaviest: Mapping[str, int]) -> int:
+    found = {
+        "seconds": statistics.median(run.seconds for run in runs),
+        "peak_bytes": peak,
+        "page_bytes": runs[0].page_bytes,
+    }
+    table = Table("", "found", "asked", title=f"report of {arguments.trials:,} trials, scheduler {arguments.scheduler}")
     for name, target in TARGETS.items():
-        shown = (
-            f"{value:.1f} s" if name == "seconds" else f"{value / 1e6:,.0f} MB" for value in (medians[name], target)
-        )
+        shown = (f"{value:.1f} s" if name == "seconds" else f"{value / 1e6:,.0f} MB" for value in (found[name], target))
         table.add_row(name.replace("_", " "), *shown)
     Console(width=120).print(table)
     document = {
         "trials": arguments.trials,
         "scheduler": arguments.scheduler,
-        "medians": medians,
+        "found": found,
         "asked": TARGETS,
         "runs": [asdict(run) for run in runs],
         "largest_figures_bytes": dict(list(heaviest.items())[:8]),

@@ -138,23 +138,31 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
     file cannot be read or a line before the last is broken.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        with path.open("rb") as lines:
+            return _events(lines, path)
     except OSError as error:
         raise ExperimentError(
             f"an experiment folder must hold a readable {LEDGER_NAME}, but {path}: {error.strerror}. "
             "Give the folder of one search, such as results/demo."
         ) from error
-    events = []
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    for number, line in numbered:
-        event = parse_line(line)
-        if event is not None:
-            events.append(event)
-        elif number != numbered[-1][0]:
+
+
+def _events(lines: Iterable[bytes], path: Path) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    broken = 0
+    for number, line in enumerate(lines, start=1):
+        if line.isspace():
+            continue
+        if broken:
             raise ExperimentError(
-                f"every line of {path} must be a JSON object with an event, but line {number} is not. "
+                f"every line of {path} must be a JSON object with an event, but line {broken} is not. "
                 "Restore the file, or remove that line to go on without it."
             )
+        event = parse_line(line)
+        if event is None:
+            broken = number
+        else:
+            events.append(event)
     return events
 
 

@@ -43,25 +43,23 @@ def plots_of(
 
     `hyperparameters`, `importance`, `trade_off`, `curves`, `rungs`, `progress`, `slots`, `failures`, `best_model`.
     Empty plots are left out, and that of the failures where all failed alike. `begin` gets some plots as soon as there
-    are any, then the rest.
+    are any, then others, then the rest.
     """
-    sooner = _shown(_sooner(experiment))
-    begin([plot for plots in sooner.values() for plot in plots])
-    later = _shown(_of_hyperparameters(experiment))
-    begin([plot for plots in later.values() for plot in plots])
-    return {**later, **sooner}
+
+    def known(sections: Mapping[str, Sequence[Drawable]]) -> dict[str, list[Drawable]]:
+        shown = {name: [plot for plot in plots if _shows(plot)] for name, plots in sections.items()}
+        begin([plot for plots in shown.values() for plot in plots])
+        return shown
+
+    by_epoch = known({"trade_off": trade_offs(experiment), "curves": _of_curves(experiment)})
+    by_course = known(_of_course(experiment))
+    return {**known(_of_hyperparameters(experiment)), **by_epoch, **by_course}
 
 
-def _shown(sections: Mapping[str, Sequence[Drawable]]) -> dict[str, list[Drawable]]:
-    return {name: [plot for plot in plots if _shows(plot)] for name, plots in sections.items()}
-
-
-def _sooner(experiment: Experiment) -> dict[str, Sequence[Drawable]]:
-    """All but what hyperparameters do, which takes fits."""
+def _of_course(experiment: Experiment) -> dict[str, Sequence[Drawable]]:
+    """How the search went, and the model that it found."""
     trials = experiment.trials
     return {
-        "trade_off": trade_offs(experiment),
-        "curves": _of_curves(experiment),
         "rungs": [survivors(trials, _max_epochs(experiment), rungs_of(experiment.manifest))],
         "progress": _of_progress(experiment),
         "slots": timeline_of(experiment),
@@ -71,7 +69,7 @@ def _sooner(experiment: Experiment) -> dict[str, Sequence[Drawable]]:
 
 
 def _of_hyperparameters(experiment: Experiment) -> dict[str, Sequence[Drawable]]:
-    """Each hyperparameter by itself, then which of them matter, and how they act together."""
+    """Each hyperparameter by itself, then which of them matter, and how they act together: this takes fits."""
     trials, metric, mode = experiment.trials, experiment.metric, experiment.mode
     measured = comparable_of(experiment)
     found = importances(experiment, measured)

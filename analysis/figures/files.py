@@ -6,15 +6,18 @@ import signal
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from analysis.plot import Drawable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
 """Of a PNG."""
 KINDS = ("png", "svg")
 
-_FEWEST = 5
+_FEWEST = 4
 """Plots for which a further process is worth its start."""
 _NUMBER = 2
 """Bytes of a plot's number."""
@@ -129,9 +132,18 @@ def _write(plot: Drawable, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     figure = plot.matplotlib()
+    figure.dpi = DOTS_PER_INCH
+    _lay_out(figure)
     for kind in KINDS:
         unfinished = folder / f".{plot.name}.{kind}.tmp"
         with rc_context(_SETTINGS):
             figure.savefig(unfinished, format=kind, dpi=DOTS_PER_INCH, **_SAVED[kind])
         unfinished.replace(folder / f"{plot.name}.{kind}")
+
+
+def _lay_out(figure: "Figure") -> None:
+    """Give the parts of a figure their places, for all of its files: `savefig` would draw it once more to do so."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
         figure.set_layout_engine(None)

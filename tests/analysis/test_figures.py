@@ -42,6 +42,13 @@ def test_the_four_plots_of_every_report(experiment):
     assert names == [f"val_accuracy_against_{name}" for name in four]
 
 
+def test_each_plot_is_told_once_before_the_last_is_known(random_search):
+    told = []
+    plots = [plot for section in plots_of(random_search, told.append).values() for plot in section]
+    assert len(told) > 1 and all(told)
+    assert sorted(plot.name for some in told for plot in some) == sorted(plot.name for plot in plots)
+
+
 def test_draws_each_trial_once_by_its_state(experiment):
     plot = against(experiment.trials, "learning_rate", experiment.hyperparameters["learning_rate"])
     for state, name in (("STOPPED", "stopped early"), ("FINISHED", "to the end")):

@@ -30,6 +30,20 @@ def test_what_a_killed_fork_did_not_read_is_read_here(demo, monkeypatch):
     assert len(loading.load_beside(demo).trials) == len(load_experiment(demo).trials)
 
 
+def test_the_work_of_a_fork_that_dies_is_done_here():
+    pid = os.getpid()
+    assert loading.beside(lambda: 1, lambda: 2 if os.getpid() == pid else os._exit(9)) == (1, 2)
+
+
+def test_a_sentence_of_the_fork_is_told_here():
+    def refuse():
+        raise ExperimentError("no such file")
+
+    with pytest.raises(ExperimentError, match="no such file"):
+        loading.beside(lambda: 1, refuse)
+    assert not multiprocessing.active_children()
+
+
 def test_no_fork_stays_where_an_import_fails(demo, monkeypatch):
     monkeypatch.setattr(loading, "_DRAWING", ("analysis.nothing",))
     with pytest.raises(ModuleNotFoundError):
