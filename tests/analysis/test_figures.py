@@ -45,7 +45,8 @@ def test_the_four_plots_of_every_report(experiment):
 def test_each_plot_is_told_once_before_the_last_is_known(random_search):
     told = []
     plots = [plot for section in plots_of(random_search, told.append).values() for plot in section]
-    assert len(told) > 1 and all(told)
+    assert len(told) > 1
+    assert all(told)
     assert sorted(plot.name for some in told for plot in some) == sorted(plot.name for plot in plots)
 
 
