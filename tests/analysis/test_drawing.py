@@ -11,10 +11,11 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from analysis import fonts
 from analysis.figures import against, curves, failure_counts
-from analysis.figures.files import FigureWriter, write_figures
+from analysis.figures.files import DOTS_PER_INCH, FigureWriter, write_figures
 from analysis.frames import load_experiment
 from analysis.plot import Axis, HeatMap, Note, Plot, Series
 from analysis.theme import LIGHT, LIGHT_SCALE
@@ -187,6 +188,12 @@ def test_figures_are_written_as_png_and_svg(heat_map, hostile, tmp_path):
     assert "<path" in svg
     write_figures([hostile], tmp_path)
     assert (tmp_path / "hostile.svg").read_text() == svg
+
+
+def test_a_figure_that_is_laid_out_once_has_its_parts_where_savefig_puts_them(heat_map, tmp_path):
+    write_figures([heat_map], tmp_path)
+    heat_map.matplotlib().savefig(tmp_path / "expected.png", dpi=DOTS_PER_INCH)
+    np.testing.assert_array_equal(imread(tmp_path / "pairs.png"), imread(tmp_path / "expected.png"))
 
 
 def test_several_processes_write_the_same_figures(plots, tmp_path):
