@@ -31,7 +31,9 @@ class Cost:
     hours_open: float
     """On trials that have not ended."""
     hours_lost: float
-    """In epochs of any trial that were cut off, by the death of a process or by the search's end, or trained again."""
+    """In epochs of any of these that were cut off, by the death of a process or the search's end, or trained again."""
+    hours_confirming: float
+    """On further seeds of the best configs, whatever came of them."""
     price_per_hour: float | None = None
 
     @property
@@ -44,9 +46,12 @@ class Cost:
         cls, trials: Iterable[TrialRecord], unit: str, *, price_per_hour: float | None = None, now: float = 0.0
     ) -> Self:
         """The cost in one unit; trials that run count up to `now` (Unix seconds), else to their last event."""
-        hours = dict.fromkeys(("FINISHED", "STOPPED", "FAILED", "open", "lost"), 0.0)
+        hours = dict.fromkeys(("FINISHED", "STOPPED", "FAILED", "open", "lost", "confirming"), 0.0)
         for trial in trials:
             spent, lost = trial.slot_time.spent_at(now)[unit], trial.slot_time.lost[unit]
+            if trial.confirms is not None:
+                hours["confirming"] += spent / 3600
+                continue
             hours[trial.state if trial.ended else "open"] += (spent - lost) / 3600
             hours["lost"] += lost / 3600
         return cls(
@@ -57,6 +62,7 @@ class Cost:
             hours_failed=hours["FAILED"],
             hours_open=hours["open"],
             hours_lost=hours["lost"],
+            hours_confirming=hours["confirming"],
             price_per_hour=price_per_hour,
         )
 

@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import pytest
@@ -40,6 +41,15 @@ def test_hours_are_told_apart_by_how_the_trial_ended(trials: list[TrialRecord]) 
     assert (cost.hours_finished, cost.hours_stopped, cost.hours_failed) == (3, 2, 1)
     assert (cost.hours_open, cost.hours_lost, cost.hours_total) == (2.5, 2, 10.5)
     assert cost.money == 10.5 * 2.5
+
+
+def test_further_seeds_of_the_best_are_counted_by_themselves(trials: list[TrialRecord]) -> None:
+    confirming = [dataclasses.replace(trial, confirms="b") for trial in trials]
+    cost = Cost.of([trials[1], *confirming], "CPU")
+    assert (cost.hours_confirming, cost.hours_stopped, cost.hours_failed, cost.hours_lost) == (10, 2, 0, 0)
+    assert cost_lines([trials[1], *confirming], "CPU", None) == [
+        "Cost: 12.00 CPU-hours, of which 2.00 on trials stopped early."
+    ]
 
 
 def test_units_multiply_and_another_unit_costs_nothing() -> None:
