@@ -72,6 +72,7 @@ def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
     asked = {**defaults, **asked}  # an older version had fewer
     tuples = {name: tuple(asked[name]) for name in ("overrides", *REPEATABLE)}
     asked = {**asked, **tuples, "storage": storage, "name": folder.name}
+    given = {name: value for name, value in given.items() if value is not None or name in RESUMABLE}  # null: as it was
     if "metric" in given:
         given["metric"] = full_metric(given["metric"])
     for name, value in given.items():

@@ -205,6 +205,17 @@ def test_a_metric_may_be_said_again_in_either_form_where_a_search_goes_on(tmp_pa
         parse_options([*resume, "accuracy,train_loss"])
 
 
+def test_null_in_the_file_of_a_search_that_goes_on_leaves_it_as_it_was(tmp_path: Path) -> None:
+    asked = SearchOptions(algo="asha", time_budget="1m").to_dict()
+    (tmp_path / "experiment.json").write_text(json.dumps({"options": asked}))
+    file = tmp_path / "search.yaml"
+    file.write_text("scheduler: null\nname: null\ntime-budget: null\n")
+
+    options = parse_options(["--resume", str(tmp_path), "--config", str(file)])
+    assert (options.scheduler, options.name) == ("asha", tmp_path.name)
+    assert options.time_budget is None  # what may change is lifted
+
+
 def test_an_experiment_of_an_older_version_has_the_defaults_of_what_is_newer(tmp_path: Path) -> None:
     newer = ("warm_start", "confirm", "budget_hours")
     asked = {name: value for name, value in SearchOptions(trials=8, seed=3).to_dict().items() if name not in newer}
