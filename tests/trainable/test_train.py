@@ -9,7 +9,7 @@ from trainable.data.fetched import upload_store
 from trainable.data.progress import unwatched
 from trainable.data.store import Store
 from trainable.epoch_table import epoch_header
-from trainable.errors import ExperimentError
+from trainable.errors import ConfigError, ExperimentError
 from trainable.slot.failure import Failure, WorkerError
 from trainable.slot.notice import NOTICE
 from trainable.storage.storage import open_storage
@@ -36,6 +36,16 @@ def epochs(printed):
 
 def train(faces, out, *more):
     return main(["--data-path", str(faces), "--out", str(out), *SMALL, *more])
+
+
+@pytest.fixture(scope="module")
+def whole(faces, tmp_path_factory):
+    """A run that came to its end in one go."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: False)  # bit for bit on a CPU only
+        assert train(faces, out) == 0
+    return out
 
 
 def interrupt_at(monkeypatch, epoch, error=KeyboardInterrupt):
@@ -120,10 +130,8 @@ def test_a_run_leaves_its_reports_its_best_model_and_test_metrics(faces, tmp_pat
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_an_interrupted_run_goes_on_as_if_it_never_was(epoch, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)  # bit for bit on a CPU only
-    train(faces, tmp_path / "whole")
-    uncut = capsys.readouterr().out
+def test_an_interrupted_run_goes_on_as_if_it_never_was(epoch, whole, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with monkeypatch.context() as patch:
         interrupt_at(patch, epoch)
         assert train(faces, tmp_path / "cut") == 130
@@ -131,9 +139,10 @@ def test_an_interrupted_run_goes_on_as_if_it_never_was(epoch, faces, tmp_path, c
     with (tmp_path / "cut" / "reports.jsonl").open("a") as file:
         file.write('{"epoch": 3, "train_lo')
     assert main(["--resume", str(tmp_path / "cut")]) == 0
-    resumed = capsys.readouterr().out
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert [line.endswith("*") for line in epochs(resumed)] == [line.endswith("*") for line in epochs(uncut)]
+    resumed, cut = capsys.readouterr().out, tmp_path / "cut"
+    values = [report["val_accuracy"] for report in read_reports(whole)]
+    improved = [value > max(values[:number], default=-1.0) for number, value in enumerate(values)]
+    assert [line.endswith("*") for line in epochs(resumed)] == improved
     assert timeless(read_reports(cut)) == timeless(read_reports(whole))
     for file in ("last/checkpoint.safetensors", "best/model.safetensors"):
         assert (cut / file).read_bytes() == (whole / file).read_bytes()
@@ -172,14 +181,13 @@ def test_a_run_that_died_before_its_best_model_was_kept_keeps_it_on_resuming(fac
 
 
 @pytest.mark.e2e
-def test_the_test_split_is_measured_once(faces, tmp_path, monkeypatch):
+def test_the_test_split_is_measured_once(whole, monkeypatch):
     from trainable.slot import tasks
 
-    assert train(faces, tmp_path / "run") == 0
-    before = (tmp_path / "run" / "best.json").read_bytes()
+    before = (whole / "best.json").read_bytes()
     monkeypatch.setattr(tasks, "evaluate_model", None)
-    assert main(["--resume", str(tmp_path / "run")]) == 0
-    assert (tmp_path / "run" / "best.json").read_bytes() == before
+    assert main(["--resume", str(whole)]) == 0
+    assert (whole / "best.json").read_bytes() == before
 
 
 @pytest.mark.e2e
@@ -263,11 +271,17 @@ def test_two_workers_train_a_run_that_one_takes_up_again(ray_cluster, faces, tmp
     assert timeless(read_reports(tmp_path / "both")) == timeless(both)
 
 
-@pytest.mark.e2e
-def test_what_workers_refuse_is_a_sentence_and_leaves_no_run_behind(ray_cluster, faces, tmp_path, capsys):
+def test_a_batch_that_workers_cannot_share_is_refused_before_they_start(faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trainable.slot.standalone.standalone_runner", None)
     assert train(faces, tmp_path / "run", "--workers", "2", "--set", "batch_size=15") == 2
     assert "batch_size must be a multiple of workers x accumulation = 2 x 1" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_worker_refuses_is_told_as_it_told_it():
+    failure = Failure(kind="ConfigError", message="text_tower must be there.", where="", traceback="")
+    with pytest.raises(ConfigError, match=r"^text_tower must be there\.$"), _errors_of_workers():
+        raise WorkerError(failure, user_error=True, device_broken=False)
 
 
 def test_a_worker_that_cannot_write_is_a_sentence():
@@ -293,8 +307,10 @@ def test_config_and_data_are_read_from_a_bucket(faces, s3, tmp_path, monkeypatch
 
 
 @pytest.mark.e2e
-def test_a_run_that_gets_sigterm_goes_on_within_its_epoch_with_the_same_result(faces, tmp_path, monkeypatch, capsys):
-    assert train(faces, tmp_path / "whole") == 0
+def test_a_run_that_gets_sigterm_goes_on_within_its_epoch_with_the_same_result(
+    whole, faces, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with monkeypatch.context() as given:
         given.setattr(NOTICE, "_reason", "its process got SIGTERM")
         assert train(faces, tmp_path / "cut") == 130
@@ -303,7 +319,7 @@ def test_a_run_that_gets_sigterm_goes_on_within_its_epoch_with_the_same_result(f
     assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().out
 
     assert main(["--resume", str(tmp_path / "cut"), "--max-lost-minutes", "0.001"]) == 0
-    assert timeless(read_reports(tmp_path / "cut")) == timeless(read_reports(tmp_path / "whole"))
+    assert timeless(read_reports(tmp_path / "cut")) == timeless(read_reports(whole))
 
 
 @pytest.mark.parametrize("trouble", ["look", "disk"])

@@ -27,16 +27,16 @@ LAYERS = (GradientCheckpointingLayer, ResNetStage, CheckpointedStage)
 """Parts of towers that are gathered, used and given back one after another."""
 
 
-def rows_per_rank(config: TrialConfig, ranks: Ranks) -> int:
-    """B, a rank's share of the global batch. Raises `ConfigError` where the batch cannot be shared evenly."""
-    shares = ranks.world_size * config.accumulation
+def rows_per_rank(config: TrialConfig, workers: int) -> int:
+    """B, the share of the global batch of each of so many. Raises `ConfigError` where it cannot be shared evenly."""
+    shares = workers * config.accumulation
     if config.batch_size % shares:
         above = config.batch_size + -config.batch_size % shares
         raise ConfigError(
-            f"batch_size must be a multiple of workers x accumulation = {ranks.world_size} x {config.accumulation}, so "
+            f"batch_size must be a multiple of workers x accumulation = {workers} x {config.accumulation}, so "
             f"that all shares are of one size, but got {config.batch_size}; take {above}."
         )
-    return config.batch_size // ranks.world_size
+    return config.batch_size // workers
 
 
 def distribute(model: DualEncoder, config: TrialConfig, ranks: Ranks, device: torch.device) -> nn.Module:

@@ -68,7 +68,7 @@ class Trainer:
         self.state = TrainState()
         self._part = EpochPart.none(data.device)
         self._validation_seconds = 0.0
-        batch_size = rows_per_rank(config, ranks)
+        batch_size = rows_per_rank(config, ranks.world_size)
         _require_votes(config, data)
         mean, std = data.pixel_statistics
         self.model = build_dual_encoder(

@@ -104,17 +104,6 @@ def test_a_killed_worker_loses_the_group_and_the_trial_goes_on_with_fresh_worker
 
 
 @pytest.mark.e2e
-def test_a_closed_group_gives_its_cpus_back(
-    group: WorkerGroup, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
-) -> None:
-    group.start(CONFIG, tmp_path / "none")
-    group.close()
-
-    assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
-    assert eventually(lambda: workers() == [])
-
-
-@pytest.mark.e2e
 def test_a_group_that_is_closed_in_the_middle_of_an_epoch_gives_its_cpus_back(
     group: WorkerGroup, tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
@@ -133,6 +122,7 @@ def test_a_group_that_is_closed_in_the_middle_of_an_epoch_gives_its_cpus_back(
     group.close()
 
     assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+    assert eventually(lambda: workers() == [])
 
 
 def test_ray_train_is_asked_for_the_type_of_gpu_and_for_as_few_nodes_as_will_do(tmp_path: Path) -> None:
