@@ -35,7 +35,7 @@ def test_a_search_survives_a_killed_worker_and_leaves_nothing_behind(
     killer.start()
     arguments = ["--storage", str(tmp_path), "--name", "x", "--data-path", str(faces), "--algo", "asha"]
     arguments += ["--trials", "4", "--max-epochs", "3", "--reduction-factor", "2", "--workers-per-trial", "2"]
-    status = main([*arguments, "--set", "epoch_samples=256", "--set", "image_tower=vit-tiny"])
+    status = main([*arguments, "--set", "epoch_samples=128", "--set", "image_tower=vit-tiny"])
     killer.join()
 
     assert status == 0
