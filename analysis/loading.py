@@ -5,7 +5,7 @@ import importlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +33,6 @@ def load_beside(path: Path, address: str = "") -> "Experiment":
 
     Raises as that does.
     """
-
     kept = []
 
     def load() -> "Experiment":
@@ -55,19 +54,21 @@ def beside(here: Callable[[], _Here], there: Callable[[], _There]) -> tuple[_Her
     """What both return, the second run by a fork of this process meanwhile. A `GlanceError` of either is raised."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    helper = context.Process(target=_send, args=(sender, there))
+    helper = context.Process(target=_send, args=(receiver, sender, there))
     helper.start()
     sender.close()
     try:
-        found = here(), receiver.recv()
-    except EOFError:  # it was killed: what is wrong shows here
-        return here(), there()
+        ours = here()
+        try:
+            theirs = receiver.recv()
+        except EOFError:  # the fork was killed: what is wrong shows here
+            theirs = there()
     finally:
         helper.kill()
         helper.join()
-    if isinstance(found[1], GlanceError):
-        raise found[1]
-    return found
+    if isinstance(theirs, GlanceError):
+        raise theirs
+    return ours, theirs
 
 
 @contextmanager
@@ -82,10 +83,14 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _send(sender: "Connection[object, None]", there: Callable[[], object]) -> None:
+def _send(
+    receiver: "Connection[None, object]", sender: "Connection[object, None]", there: Callable[[], object]
+) -> None:
+    receiver.close()  # or this would wait for itself to read, were the command killed
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         found = there()
     except GlanceError as error:
         found = error
-    sender.send(found)
+    with suppress(BrokenPipeError):  # nobody waits for it any more
+        sender.send(found)

@@ -1,6 +1,9 @@
 import gc
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -33,6 +36,32 @@ def test_what_a_killed_fork_did_not_read_is_read_here(demo, monkeypatch):
 def test_the_work_of_a_fork_that_dies_is_done_here():
     pid = os.getpid()
     assert loading.beside(lambda: 1, lambda: 2 if os.getpid() == pid else os._exit(9)) == (1, 2)
+
+
+KILLED = """
+import os, signal
+from analysis.loading import beside
+beside(lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: bytes(10_000_000))
+"""
+
+
+def test_a_fork_whose_command_was_killed_ends_without_a_word(eventually):
+    command = subprocess.Popen([sys.executable, "-c", KILLED], stderr=subprocess.PIPE, start_new_session=True)
+    assert command.wait() == -signal.SIGKILL
+    try:
+        assert eventually(lambda: not alive_in(command.pid), seconds=20)
+    finally:
+        if alive_in(command.pid):
+            os.killpg(command.pid, signal.SIGKILL)
+    assert command.stderr.read() == b""
+
+
+def alive_in(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_sentence_of_the_fork_is_told_here():
