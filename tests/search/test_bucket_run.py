@@ -212,7 +212,7 @@ def fetched_epochs(s3: Proxy, trial_id: str) -> list[int]:
 
 def test_a_storage_that_fails_and_goes_away_stops_no_training_and_loses_nothing(bucket: Bucket, s3: Proxy) -> None:
     s3.share = 0.2
-    asked = ["--algo", "random", "--max-epochs", "6", "--keep-best", "2"]
+    asked = ["--algo", "random", "--max-epochs", "6", "--keep-best", "2", "--max-concurrent", "1"]
     with Outage(bucket, "x", s3) as outage:
         assert bucket.run("x", *asked, "--trials", "1000") == 130
     assert outage.caught_up

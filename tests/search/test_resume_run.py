@@ -23,7 +23,7 @@ ASKED = [
 ]
 MEASURED = ("val_accuracy", "val_loss", "train_loss", "gradient_norm")
 
-Eventually = Callable[[Callable[[], bool]], bool]
+Eventually = Callable[..., bool]
 
 
 def arguments(faces: Path, storage: Path, *more: str) -> list[str]:
@@ -50,7 +50,7 @@ def run_until_killed(argv: list[str], experiment: Path, reports: int, address: s
         stderr=subprocess.DEVNULL,
     )
     try:
-        assert eventually(lambda: sum(trial.epochs for trial in trials_of(experiment)) >= reports)
+        assert eventually(lambda: sum(trial.epochs for trial in trials_of(experiment)) >= reports, seconds=180)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
