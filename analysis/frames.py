@@ -336,8 +336,12 @@ def _numbers_of(reports: Sequence[Report]) -> dict[str, np.ndarray]:
 
 
 def _whole(column: np.ndarray, first: float | None) -> np.ndarray:
-    """A column that began with an integer as integers, if it holds nothing else."""
-    return column.astype(int) if isinstance(first, int) and not (column % 1).any() else column
+    """A column that began with an integer as integers, if it holds nothing else and a float holds all of them."""
+    return column.astype(int) if isinstance(first, int) and (column % 1 == 0).all() and _exact(column) else column
+
+
+def _exact(integers: np.ndarray) -> bool:
+    return bool((np.abs(integers) <= 2**53).all())
 
 
 def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:

@@ -237,6 +237,9 @@ def _fold(events: Iterable[Mapping[str, Any]], spending: list[tuple[float, float
     return folded
 
 
+_NUMBERS = frozenset((float, int, bool, type(None)))
+
+
 def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     trial.state, trial.failure, trial.ended_time = "RUNNING", None, None
     trial.attempts = event["attempt"]
@@ -248,8 +251,8 @@ def _fold_started(trial: TrialRecord, event: Mapping[str, Any]) -> None:
 def _fold_report(trial: TrialRecord, event: Mapping[str, Any]) -> None:
     report = dict(event)
     del report["event"], report["trial_id"]
-    if str in map(type, report.values()):
-        name, value = next((name, value) for name, value in report.items() if isinstance(value, str))
+    if not _NUMBERS.issuperset(map(type, report.values())):
+        name, value = next((name, value) for name, value in report.items() if type(value) not in _NUMBERS)
         raise TypeError(f"{name} is {value!r}, and no number")
     epoch = int(report["epoch"])
     while trial.reports and trial.reports[-1]["epoch"] >= epoch:

@@ -69,11 +69,11 @@ def test_a_trial_that_inherits_keeps_what_was_drawn_and_knows_what_trained_each_
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan"), np.float64("inf")])
 def test_a_number_that_is_not_finite_is_written_as_null(tmp_path: Path, value: float) -> None:
     with LedgerWriter(tmp_path / "ledger.jsonl") as ledger:
-        ledger.created("a", 0, {})
-        ledger.report("a", {"epoch": 1, "val_loss": value, "nested": [value]})
-    line = (tmp_path / "ledger.jsonl").read_text().splitlines()[1]
-    event = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} in the ledger"))
-    assert (event["val_loss"], event["nested"]) == (None, [None])
+        ledger.created("a", 0, {"nested": [value]})
+        ledger.report("a", {"epoch": 1, "val_loss": value})
+    lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
+    created, report = (json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} there")) for line in lines)
+    assert (created["config"]["nested"], report["val_loss"]) == ([None], None)
 
 
 def test_every_line_has_event_trial_and_time_and_reports_are_there_at_once(tmp_path: Path) -> None:
@@ -189,6 +189,8 @@ def test_events_of_later_versions_are_passed_over() -> None:
         {"event": "report", "trial_id": "a", "time": 1.0},
         {"event": "report", "trial_id": "a", "time": 1.0, "epoch": "x"},
         {"event": "report", "trial_id": "a", "time": 1.0, "epoch": 1, "val_accuracy": "0.5"},
+        {"event": "report", "trial_id": "a", "time": 1.0, "epoch": 1, "val_accuracy": [0.5]},
+        {"event": "report", "trial_id": "a", "time": 1.0, "epoch": 1, "val_accuracy": {"of": 0.5}},
     ],
 )
 def test_an_event_of_another_shape_is_named(event: dict[str, object]) -> None:
