@@ -11,7 +11,8 @@ _STATES = {
     "trials not ended": ("RUNNING", "PAUSED", "PENDING"),
 }
 _CUT_OFF = "epochs that were cut off"
-_WASTED = {"trials stopped early": "on", "failed trials": "on", _CUT_OFF: "in"}
+_AGAIN = "further seeds of the best configs"
+_TOLD = {"trials stopped early": "on", "failed trials": "on", _CUT_OFF: "in", _AGAIN: "on"}
 """The parts that a sentence tells, each with the word before it."""
 
 
@@ -66,15 +67,15 @@ def _spent(experiment: Experiment, unit: str) -> Spent:
     kept = (hours - lost).groupby(trials["state"]).sum()
     parts = {name: sum(float(kept.get(state, 0.0)) for state in states) for name, states in _STATES.items()}
     parts[_CUT_OFF] = float(lost.sum())
-    parts["further seeds of the best configs"] = float(confirming[f"{unit}_seconds"].sum()) / 3600
+    parts[_AGAIN] = float(confirming[f"{unit}_seconds"].sum()) / 3600
     total, price = sum(parts.values()), price_of(experiment, unit)
     shares = tuple(Share(name, part, part / total) for name, part in parts.items() if part > 0)
     return Spent(unit.upper(), total, shares, None if price is None else price * total)
 
 
 def _text(one: Spent) -> str:
-    wasted = [f"{in_hours(part.hours)} {_WASTED[part.name]} {part.name}" for part in one.parts if part.name in _WASTED]
-    of_which = f" ({', '.join(wasted)})" if wasted else ""
+    told = [f"{in_hours(part.hours)} {_TOLD[part.name]} {part.name}" for part in one.parts if part.name in _TOLD]
+    of_which = f" ({', '.join(told)})" if told else ""
     money = "" if one.money is None else f", {one.money:,.2f} in money"
     return f"{in_hours(one.hours)} {one.unit}-hours{of_which}{money}"
 

@@ -21,6 +21,8 @@ from trainable.files import read_json
 
 CONFIG = "config/"
 _FAILURE_KEYS = ("kind", "message", "where", "traceback_file")
+_MOST = 2**53
+"""Up to here a float holds every integer."""
 _OF_TRIAL = ("trial_id", "number", "state")
 _REPORT_COLUMNS = (
     *("trial_id", "number", "state", "epoch", "samples_seen"),
@@ -329,19 +331,19 @@ def _names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _numbers_of(reports: Sequence[Report]) -> dict[str, np.ndarray]:
-    """A column per name. None, the ledger's word for what is not finite, is NaN, and so is what is not there."""
+    """A column per name: of integers where all are, else of floats.
+
+    None, the ledger's word for what is not finite, is NaN, and so is what is not there.
+    """
     names = _names(reports)
-    values = np.array([tuple(map(report.get, names)) for report in reports], dtype=float)
-    return {name: _whole(values[:, at], reports[0].get(name)) for at, name in enumerate(names)}
-
-
-def _whole(column: np.ndarray, first: float | None) -> np.ndarray:
-    """A column that began with an integer as integers, if it holds nothing else and a float holds all of them."""
-    return column.astype(int) if isinstance(first, int) and (column % 1 == 0).all() and _exact(column) else column
-
-
-def _exact(integers: np.ndarray) -> bool:
-    return bool((np.abs(integers) <= 2**53).all())
+    rows = [tuple(map(report.get, names)) for report in reports]
+    values = np.array(rows, dtype=float)
+    columns = {}
+    for at, name in enumerate(names):
+        column = values[:, at]
+        whole = type(rows[0][at]) is int and all(type(row[at]) is int for row in rows)
+        columns[name] = column.astype(int) if whole and (np.abs(column) <= _MOST).all() else column
+    return columns
 
 
 def _drawn(records: Sequence[TrialRecord]) -> dict[str, list[Any]]:

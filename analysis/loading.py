@@ -1,9 +1,11 @@
 """Reading a large experiment in less time: by two processes, beside the imports, without the garbage collector."""
 
+import ctypes
 import gc
 import importlib
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -20,6 +22,9 @@ _There = TypeVar("_There")
 
 Both = Callable[[Callable[[], dict[str, Any]], Callable[[], dict[str, Any]]], tuple[dict[str, Any], dict[str, Any]]]
 """Runs two functions, and returns what both did."""
+
+_PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 _DRAWING = (
     *("analysis.formats", "analysis.draw_matplotlib", "optuna.importance"),
@@ -38,9 +43,10 @@ def load_beside(path: Path, address: str = "") -> "Experiment":
     def load() -> "Experiment":
         from analysis.frames import experiment_of, read_folder
 
-        folder = read_folder(path)
-        kept.append(folder)  # to take a million events apart would last longer than the fork is needed
-        return experiment_of(folder, address, both=beside)
+        with no_collection():
+            folder = read_folder(path)
+            kept.append(folder)  # to take a million events apart would last longer than the fork is needed
+            return experiment_of(folder, address, both=beside)
 
     return beside(lambda: [importlib.import_module(name) for name in _DRAWING], load)[1]
 
@@ -51,7 +57,10 @@ def in_turn(here: Callable[[], _Here], there: Callable[[], _There]) -> tuple[_He
 
 
 def beside(here: Callable[[], _Here], there: Callable[[], _There]) -> tuple[_Here, _There]:
-    """What both return, the second run by a fork of this process meanwhile. A `GlanceError` of either is raised."""
+    """What both return, the second run by a fork of this process meanwhile.
+
+    What the fork did not come to is done here, after the first: so every error of either is raised here.
+    """
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     helper = context.Process(target=_send, args=(receiver, sender, there))
@@ -61,7 +70,7 @@ def beside(here: Callable[[], _Here], there: Callable[[], _There]) -> tuple[_Her
         ours = here()
         try:
             theirs = receiver.recv()
-        except EOFError:  # the fork was killed: what is wrong shows here
+        except (EOFError, OSError):  # the fork died, be it while it sent: what is wrong shows here
             theirs = there()
     finally:
         helper.kill()
@@ -86,11 +95,20 @@ def no_collection() -> Iterator[None]:
 def _send(
     receiver: "Connection[None, object]", sender: "Connection[object, None]", there: Callable[[], object]
 ) -> None:
+    _end_with_parent()
     receiver.close()  # or this would wait for itself to read, were the command killed
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         found = there()
     except GlanceError as error:
         found = error
+    except Exception:
+        return  # it is raised where it can be seen
     with suppress(BrokenPipeError):  # nobody waits for it any more
         sender.send(found)
+
+
+def _end_with_parent() -> None:
+    """Let Linux kill this process when the one that it is a fork of ends; elsewhere it ends when it sends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -35,7 +35,7 @@ from search.schedulers import SchedulerOptions, build_scheduler
 from search.searchers import RandomSearcher
 from search.simulate import Plan, VirtualClock, simulate
 from search.synthetic_curves import SAMPLES_PER_EPOCH, SYNTHETIC_SPACE, SyntheticCurve, SyntheticCurves
-from trainable.errors import run_command
+from trainable.errors import ResourceError, run_command
 from trainable.files import write_json
 
 EPOCHS, SLOTS, CLASSES = 27, 64, 7
@@ -98,9 +98,12 @@ def measure(experiment: Path, out: Path) -> Written:
     """Write the report once."""
     start = time.perf_counter()
     process = _begin(experiment, out)
-    _, status, used = os.wait4(process.pid, 0)
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        process.kill()
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
     return Written(
@@ -112,11 +115,20 @@ def measure(experiment: Path, out: Path) -> Written:
 
 
 def peak_memory(experiment: Path, out: Path) -> int:
-    """Write the report once more; the most bytes that all its processes had at one time, shared pages counted once."""
+    """Write the report once more; the most bytes that its processes were seen to have together, every 50 ms.
+
+    Shared pages count once. Raises `ResourceError` where the system does not tell.
+    """
+    if not (_bytes_of(os.getpid()) and Path(f"/proc/self/task/{os.getpid()}/children").exists()):
+        raise ResourceError("memory can only be looked at where /proc tells of it: on Linux.")
     process, peak = _begin(experiment, out), 0
-    while process.poll() is None:
-        peak = max(peak, sum(map(_bytes_of, _family(process.pid))))
-        time.sleep(BETWEEN_SECONDS)
+    try:
+        while process.poll() is None:
+            peak = max(peak, sum(map(_bytes_of, _family(process.pid))))
+            time.sleep(BETWEEN_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
     return peak

@@ -75,12 +75,13 @@ def cost_lines(trials: Collection[TrialRecord], priced_unit: str, price_per_hour
 
 
 def _line(cost: Cost) -> str:
-    wasted = {
+    told = {
         "on trials stopped early": cost.hours_stopped,
         "on failed trials": cost.hours_failed,
         "in epochs that were cut off": cost.hours_lost,
+        "on further seeds of the best configs": cost.hours_confirming,
     }
-    parts = [f"{hours_text(hours)} {where}" for where, hours in wasted.items() if hours]
+    parts = [f"{hours_text(hours)} {where}" for where, hours in told.items() if hours]
     of_which = f", of which {', '.join(parts)}" if parts else ""
     money = "" if cost.money is None else f"; {cost.money:,.2f} in money, at {cost.price_per_hour:g} an hour"
     return f"Cost: {hours_text(cost.hours_total)} {cost.unit}-hours{of_which}{money}."

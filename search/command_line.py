@@ -72,7 +72,7 @@ def _resumed(where: str, given: dict[str, Any]) -> SearchOptions:
     asked = {**defaults, **asked}  # an older version had fewer
     tuples = {name: tuple(asked[name]) for name in ("overrides", *REPEATABLE)}
     asked = {**asked, **tuples, "storage": storage, "name": folder.name}
-    given = {name: value for name, value in given.items() if value is not None or name in RESUMABLE}  # null: as it was
+    given = {name: value for name, value in given.items() if value is not None or name in RESUMABLE}
     if "metric" in given:
         given["metric"] = full_metric(given["metric"])
     for name, value in given.items():
@@ -116,7 +116,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The fields of `SearchOptions` that a YAML file sets; raises `ConfigError`.
 
     Keys are the flags' names, with dashes or underscores. `set` is a list of ``name=dimension`` or a mapping of name to
-    dimension.
+    dimension. Null is as if the line were not there; where a search goes on, it lifts what may be changed.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -128,7 +128,8 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold 'name: value' lines, but holds a {type(document).__name__}.")
-    return dict(_config_item(path, str(key), value) for key, value in document.items())
+    items = (_config_item(path, str(key), value) for key, value in document.items())
+    return {name: value for name, value in items if value is not None or name not in ("overrides", *REPEATABLE)}
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: "dataclasses.Field[Any]") -> None:
@@ -162,8 +163,8 @@ def _config_item(path: Path, key: str, value: Any) -> tuple[str, Any]:
         raise ConfigError(f"{path}: no option is called {key!r}.{nearest(name, names)}")
     try:
         if name == "set":
-            return "overrides", _overrides(value)
-        if name in REPEATABLE:
+            return "overrides", None if value is None else _overrides(value)
+        if name in REPEATABLE and value is not None:
             return name, tuple(value) if isinstance(value, list) else (str(value),)
         check_type(names[name].name, type_name(names[name]), value)
     except ConfigError as error:

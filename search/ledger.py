@@ -163,6 +163,8 @@ def _events(lines: Iterable[bytes], path: Path) -> list[dict[str, Any]]:
             broken = number
         else:
             events.append(event)
+        if not line.endswith(b"\n"):
+            break  # the last one, though its writer may go on with it before another look
     return events
 
 

@@ -154,6 +154,17 @@ class TrialConfig:
                 raise ConfigError(f"no hyperparameter is called {name!r}.{nearest(name, known)}")
         return cls(**values)
 
+    def rows_per_worker(self, workers: int) -> int:
+        """B, the share of the global batch of each of so many. Raises `ConfigError` where all cannot be of one size."""
+        shares = workers * self.accumulation
+        if self.batch_size % shares:
+            above = self.batch_size + -self.batch_size % shares
+            raise ConfigError(
+                f"batch_size must be a multiple of workers x accumulation = {workers} x {self.accumulation}, so "
+                f"that all shares are of one size, but got {self.batch_size}; take {above}."
+            )
+        return self.batch_size // workers
+
     def to_dict(self) -> dict[str, Any]:
         """The plain dict that `from_dict` takes back."""
         return dataclasses.asdict(self)

@@ -146,10 +146,9 @@ def _run(
     """
     from trainable.slot.runner import WorkersLostError
     from trainable.slot.standalone import standalone_runner
-    from trainable.training.parallel import rows_per_rank
     from trainable.training.run_folder import RunFolder
 
-    rows_per_rank(config, workers)  # workers would refuse the same, but to start them takes long
+    config.rows_per_worker(workers)  # workers would refuse the same, but to start them takes long
     try:
         opened = standalone_runner(data, workers=workers, unseen=unseen.to_dict(), max_lost_seconds=max_lost_seconds)
         with _errors_of_workers(), opened as (runner, place):

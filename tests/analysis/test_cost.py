@@ -87,7 +87,9 @@ def test_the_sentence_and_the_parts_agree_on_a_paused_and_a_confirming_trial(mak
     assert {part.name: part.hours for part in found.parts} == pytest.approx(
         {"trials stopped early": 1.0, "trials not ended": 3.0, "further seeds of the best configs": 5.0}
     )
-    assert costs(experiment) == ["9.00 CPU-hours (1.00 on trials stopped early), 18.00 in money"]
+    assert costs(experiment) == [
+        "9.00 CPU-hours (1.00 on trials stopped early, 5.00 on further seeds of the best configs), 18.00 in money"
+    ]
 
 
 def test_until_best_is_the_share_spent_at_the_best_report(make):

@@ -93,16 +93,18 @@ def test_null_metrics_are_nan(make):
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [(7, "int64"), (7.0, "int64"), (7.5, "float64"), (None, "float64"), (10**30, "float64")]
+    ("value", "kind"),
+    [(7, "int64"), (7.0, "float64"), (7.5, "float64"), (None, "float64"), (True, "float64"), (10**30, "float64")],
 )
-def test_numbers_of_a_report_are_integers_where_a_column_holds_nothing_else(make, value, kind):
+@pytest.mark.parametrize("place", [0, 1])
+def test_numbers_of_a_report_are_integers_where_a_column_holds_nothing_else(make, value, kind, place):
     def report_one_otherwise(number, config, reports):
-        reports[-1]["samples_seen"] = value if number == 1 else 5
+        reports[-1]["samples_seen"] = value if number == place else 5
 
     reports, _ = load(make(trials=2, max_epochs=1, edit=report_one_otherwise))
     assert str(reports["samples_seen"].dtype) == kind
-    found = reports["samples_seen"].iloc[-1]
-    assert math.isnan(found) if value is None else found == pytest.approx(value)
+    found = reports["samples_seen"].iloc[place]
+    assert math.isnan(found) if value is None else found == float(value)
 
 
 def test_a_name_that_only_some_reports_have_is_nan_in_the_others(make):

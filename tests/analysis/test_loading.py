@@ -1,7 +1,9 @@
+import contextlib
 import gc
 import multiprocessing
 import os
 import signal
+import struct
 import subprocess
 import sys
 
@@ -45,23 +47,47 @@ beside(lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: bytes(10_000_000))
 """
 
 
-def test_a_fork_whose_command_was_killed_ends_without_a_word(eventually):
-    command = subprocess.Popen([sys.executable, "-c", KILLED], stderr=subprocess.PIPE, start_new_session=True)
-    assert command.wait() == -signal.SIGKILL
+def test_a_fork_whose_command_was_killed_ends_without_a_word():
+    assert all_ended(KILLED) == (-signal.SIGKILL, b"")
+
+
+FAILED = """
+import time
+from analysis.loading import beside
+def fail():
+    time.sleep(0.5)
+    raise SystemExit(3)
+beside(fail, lambda: beside(lambda: time.sleep(600), lambda: time.sleep(600)))
+"""
+
+
+def test_no_fork_of_a_fork_stays_where_the_command_fails():
+    assert all_ended(FAILED) == (3, b"")
+
+
+def all_ended(script):
+    """Exit status and standard error, once no process holds that any more."""
+    command = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, start_new_session=True)
     try:
-        assert eventually(lambda: not alive_in(command.pid), seconds=20)
+        return command.wait(), command.communicate(timeout=60)[1]
     finally:
-        if alive_in(command.pid):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(command.pid, signal.SIGKILL)
-    assert command.stderr.read() == b""
 
 
-def alive_in(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_what_a_fork_that_dies_while_it_sends_is_done_here(monkeypatch):
+    def send_a_part(receiver, sender, there):
+        os.write(sender.fileno(), struct.pack("!i", 10_000) + b"part of that")
+        os._exit(9)
+
+    monkeypatch.setattr(loading, "_send", send_a_part)
+    assert loading.beside(lambda: 1, lambda: 2) == (1, 2)
+
+
+def test_an_error_of_the_fork_is_raised_here_and_told_once(capfd):
+    with pytest.raises(KeyError, match="odd"):
+        loading.beside(lambda: 1, lambda: {}["odd"])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_sentence_of_the_fork_is_told_here():

@@ -48,7 +48,7 @@ def test_further_seeds_of_the_best_are_counted_by_themselves(trials: list[TrialR
     cost = Cost.of([trials[1], *confirming], "CPU")
     assert (cost.hours_confirming, cost.hours_stopped, cost.hours_failed, cost.hours_lost) == (10, 2, 0, 0)
     assert cost_lines([trials[1], *confirming], "CPU", None) == [
-        "Cost: 12.00 CPU-hours, of which 2.00 on trials stopped early."
+        "Cost: 12.00 CPU-hours, of which 2.00 on trials stopped early, 10.00 on further seeds of the best configs."
     ]
 
 
@@ -72,7 +72,7 @@ def test_a_line_says_what_it_comes_to_in_money(trials: list[TrialRecord]) -> Non
     assert line.endswith("2.00 in epochs that were cut off; 2.50 in money, at 0.25 an hour.")
 
 
-def test_only_what_was_wasted_is_told_apart() -> None:
+def test_what_was_for_trials_to_their_end_is_not_told_apart() -> None:
     (line,) = cost_lines([fold_trials(events())[1]], "CPU", None)
     assert line == "Cost: 2.00 CPU-hours, of which 2.00 on trials stopped early."
 

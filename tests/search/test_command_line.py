@@ -209,10 +209,11 @@ def test_null_in_the_file_of_a_search_that_goes_on_leaves_it_as_it_was(tmp_path:
     asked = SearchOptions(algo="asha", time_budget="1m").to_dict()
     (tmp_path / "experiment.json").write_text(json.dumps({"options": asked}))
     file = tmp_path / "search.yaml"
-    file.write_text("scheduler: null\nname: null\ntime-budget: null\n")
+    file.write_text("scheduler: null\nname: null\nset: null\nwarm-start: null\nlogger:\ntime-budget: null\n")
 
     options = parse_options(["--resume", str(tmp_path), "--config", str(file)])
     assert (options.scheduler, options.name) == ("asha", tmp_path.name)
+    assert (options.overrides, options.warm_start, options.logger) == ((), (), ())
     assert options.time_budget is None  # what may change is lifted
 
 

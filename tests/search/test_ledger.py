@@ -133,6 +133,24 @@ def test_a_torn_line_in_the_middle_is_named(tmp_path: Path) -> None:
         read_ledger(path)
 
 
+def test_a_line_that_is_finished_while_it_is_read_is_no_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b'{"event": "a"}\n{"event": ')
+
+    def parse_and_go_on(line: bytes) -> object:
+        if not line.endswith(b"\n"):
+            with path.open("ab") as file:
+                file.write(b'"b"}\n{"event": "c"}\n')
+        return parse_line(line)
+
+    monkeypatch.setattr("search.ledger.parse_line", parse_and_go_on)
+    assert [event["event"] for event in read_ledger(path)] == ["a"]
+    monkeypatch.undo()
+    assert [event["event"] for event in read_ledger(path)] == ["a", "b", "c"]
+
+
 def test_a_missing_ledger_is_an_error_of_the_user(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="results/demo"):
         read_trials(tmp_path)

@@ -16,7 +16,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.resnet.modeling_resnet import ResNetStage
 
 from trainable.config import TrialConfig
-from trainable.errors import ConfigError
 from trainable.model.dual_encoder import DualEncoder
 from trainable.model.tower_options import CheckpointedStage
 from trainable.model.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -25,18 +24,6 @@ from trainable.training.sync_batch_norm import synchronise_batch_norms
 
 LAYERS = (GradientCheckpointingLayer, ResNetStage, CheckpointedStage)
 """Parts of towers that are gathered, used and given back one after another."""
-
-
-def rows_per_rank(config: TrialConfig, workers: int) -> int:
-    """B, the share of the global batch of each of so many. Raises `ConfigError` where it cannot be shared evenly."""
-    shares = workers * config.accumulation
-    if config.batch_size % shares:
-        above = config.batch_size + -config.batch_size % shares
-        raise ConfigError(
-            f"batch_size must be a multiple of workers x accumulation = {workers} x {config.accumulation}, so "
-            f"that all shares are of one size, but got {config.batch_size}; take {above}."
-        )
-    return config.batch_size // workers
 
 
 def distribute(model: DualEncoder, config: TrialConfig, ranks: Ranks, device: torch.device) -> nn.Module:

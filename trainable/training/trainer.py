@@ -25,7 +25,7 @@ from trainable.training.checkpoint import load_optimizer, optimizer_tensors, rea
 from trainable.training.device_data import DeviceData
 from trainable.training.epoch_part import EpochPart
 from trainable.training.objective import Batch, Objective
-from trainable.training.parallel import distribute, held_like, rows_per_rank, whole, whole_tensors
+from trainable.training.parallel import distribute, held_like, whole, whole_tensors
 from trainable.training.predictor import save_model
 from trainable.training.random_states import RandomStates
 from trainable.training.ranks import ONE_RANK, Ranks
@@ -68,7 +68,7 @@ class Trainer:
         self.state = TrainState()
         self._part = EpochPart.none(data.device)
         self._validation_seconds = 0.0
-        batch_size = rows_per_rank(config, ranks.world_size)
+        batch_size = config.rows_per_worker(ranks.world_size)
         _require_votes(config, data)
         mean, std = data.pixel_statistics
         self.model = build_dual_encoder(
