@@ -52,12 +52,16 @@ def test_a_fork_whose_command_was_killed_ends_without_a_word():
 
 
 FAILED = """
-import time
+import os, time
 from analysis.loading import beside
+ready, begun = os.pipe()
 def fail():
-    time.sleep(0.5)
+    os.read(ready, 1)
     raise SystemExit(3)
-beside(fail, lambda: beside(lambda: time.sleep(600), lambda: time.sleep(600)))
+def begin():
+    os.write(begun, b".")
+    time.sleep(600)
+beside(fail, lambda: beside(lambda: time.sleep(600), begin))
 """
 
 
